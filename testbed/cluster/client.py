@@ -1,0 +1,194 @@
+"""The Kubernetes API as scenarios use it: apply, get, delete, and wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import urllib3
+import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
+
+from testbed.errors import TestbedError
+from testbed.wait import wait_until
+
+Manifest = dict[str, Any]
+FIELD_MANAGER = "testbed"
+
+NOT_YET = (DynamicApiError, ApiException, urllib3.exceptions.HTTPError, OSError)
+"""What an API server that is starting, restarting or behind a failing webhook answers with."""
+
+
+class Refused(TestbedError):
+    """The API server refused a request; `reason` is its message."""
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.reason = why
+
+
+def load_manifests(path: Path) -> list[Manifest]:
+    """The objects in a YAML file, or in all `*.yaml` files below a folder, in order of their names.
+
+    Raises:
+        TestbedError: A file is not YAML, or holds something that is no Kubernetes object.
+    """
+    files = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
+    manifests: list[Manifest] = []
+    for file in files:
+        try:
+            documents = [document for document in yaml.safe_load_all(file.read_text()) if document]
+        except (OSError, yaml.YAMLError) as error:
+            raise TestbedError(f"{file} cannot be read", why=str(error), fix="correct the file") from None
+        for document in documents:
+            if not isinstance(document, dict) or not {"apiVersion", "kind", "metadata"} <= document.keys():
+                raise TestbedError(f"{file} holds no Kubernetes object", why=str(document)[:80], fix="correct the file")
+            manifests.append(document)
+    return manifests
+
+
+def describe(manifest: Mapping[str, Any]) -> str:
+    """'Deployment shop/checkout', for messages."""
+    metadata = manifest.get("metadata", {})
+    namespace = metadata.get("namespace")
+    return f"{manifest.get('kind')} {namespace + '/' if namespace else ''}{metadata.get('name')}"
+
+
+class KubeClient:
+    """One cluster's API by one kubeconfig. Use one per thread."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self.api: client.ApiClient = config.new_client_from_config(str(kubeconfig))
+        # A dead API server is the caller's business to wait for, not urllib3's to retry in silence.
+        self.api.rest_client.pool_manager.connection_pool_kw["retries"] = False
+        self._dynamic: DynamicClient | None = None
+
+    def _resource(self, kind: str, api_version: str | None) -> Any:
+        if self._dynamic is None:
+            self._dynamic = DynamicClient(self.api, cache_file=str(self.kubeconfig.with_suffix(".discovery")))
+        query = {"kind": kind} | ({"api_version": api_version} if api_version else {})
+        return self._dynamic.resources.get(**query)
+
+    def ready(self) -> bool:
+        """True when /readyz answers ok."""
+        answer = self.api.call_api(
+            "/readyz", "GET", auth_settings=["BearerToken"], response_type="str", _request_timeout=2
+        )
+        return bool(answer[0] == "ok")
+
+    def apply(self, manifest: Manifest, *, namespace: str | None = None, dry_run: bool = False) -> Manifest:
+        """Server-side apply one object; returns it as stored.
+
+        Raises:
+            Refused: Admission or validation said no; `.reason` has the server's words.
+        """
+        resource = self._resource(manifest["kind"], manifest["apiVersion"])
+        if not resource.namespaced:
+            namespace = None
+        elif namespace is None:
+            namespace = manifest["metadata"].get("namespace", "default")
+        extra = {"dry_run": "All"} if dry_run else {}
+        try:
+            stored = resource.server_side_apply(
+                body=manifest,
+                name=manifest["metadata"]["name"],
+                namespace=namespace,
+                field_manager=FIELD_MANAGER,
+                force_conflicts=True,
+                **extra,
+            )
+        except DynamicApiError as error:
+            if error.status in {400, 403, 409, 422}:
+                raise refused(manifest, error) from None
+            raise
+        result: Manifest = stored.to_dict()
+        return result
+
+    def create(self, manifest: Manifest, *, namespace: str | None = None) -> Manifest:
+        """Create one object, as `kubectl create` does; `Refused` as in `apply`."""
+        resource = self._resource(manifest["kind"], manifest["apiVersion"])
+        try:
+            stored = resource.create(body=manifest, namespace=namespace if resource.namespaced else None)
+        except DynamicApiError as error:
+            if error.status in {400, 403, 409, 422}:
+                raise refused(manifest, error) from None
+            raise
+        result: Manifest = stored.to_dict()
+        return result
+
+    def apply_all(self, manifests: Iterable[Manifest], *, namespace: str | None = None) -> None:
+        """Apply objects in their order."""
+        for manifest in manifests:
+            self.apply(manifest, namespace=namespace)
+
+    def get(
+        self, kind: str, name: str, *, namespace: str | None = None, api_version: str | None = None
+    ) -> Manifest | None:
+        """One object, or None where there is none."""
+        try:
+            found = self._resource(kind, api_version).get(name=name, namespace=namespace)
+        except NotFoundError:
+            return None
+        result: Manifest = found.to_dict()
+        return result
+
+    def list(
+        self, kind: str, *, namespace: str | None = None, api_version: str | None = None, selector: str = ""
+    ) -> list[Manifest]:
+        """Objects of a kind, in one namespace or in all."""
+        found = self._resource(kind, api_version).get(namespace=namespace, label_selector=selector)
+        items: list[Manifest] = found.to_dict()["items"]
+        return items
+
+    def delete(
+        self, kind: str, name: str, *, namespace: str | None = None, api_version: str | None = None
+    ) -> None:
+        """Delete one object; fine if it is not there. Does not wait for finalizers."""
+        try:
+            self._resource(kind, api_version).delete(name=name, namespace=namespace)
+        except NotFoundError:
+            return
+
+    def update_status(self, manifest: Manifest) -> None:
+        """Merge-patch the status subresource of an object."""
+        self._resource(manifest["kind"], manifest["apiVersion"]).status.patch(
+            name=manifest["metadata"]["name"],
+            namespace=manifest["metadata"].get("namespace"),
+            body={"status": manifest["status"]},
+            content_type="application/merge-patch+json",
+        )
+
+    def token(self, namespace: str, service_account: str, seconds: int = 30 * 24 * 3600) -> str:
+        """A token for a service account from the TokenRequest API."""
+        request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=seconds))
+        answer = client.CoreV1Api(self.api).create_namespaced_service_account_token(service_account, namespace, request)
+        return str(answer.status.token)
+
+    def wait_crds(self, names: Iterable[str], *, timeout: float) -> None:
+        """Wait until CustomResourceDefinitions are established."""
+        wanted = set(names)
+
+        def missing() -> tuple[bool, object]:
+            established = {
+                crd["metadata"]["name"]
+                for crd in self.list("CustomResourceDefinition", api_version="apiextensions.k8s.io/v1")
+                for condition in crd.get("status", {}).get("conditions", [])
+                if condition["type"] == "Established" and condition["status"] == "True"
+            }
+            return wanted <= established, f"not established: {', '.join(sorted(wanted - established))}"
+
+        wait_until("the CRDs are established", missing, timeout=timeout, retry_on=NOT_YET)
+
+
+def refused(manifest: Mapping[str, Any], error: DynamicApiError) -> Refused:
+    """The server's refusal as our error."""
+    try:
+        message = str(yaml.safe_load(error.body)["message"])
+    except (yaml.YAMLError, KeyError, TypeError):
+        message = str(error)
+    return Refused(f"{describe(manifest)} was refused", why=message, fix="change the manifest as the reason says")
