@@ -75,11 +75,10 @@ class KubeClient:
         return self._dynamic.resources.get(**query)
 
     def ready(self) -> bool:
-        """True when /readyz answers ok."""
-        answer = self.api.call_api(
-            "/readyz", "GET", auth_settings=["BearerToken"], response_type="str", _request_timeout=2
-        )
-        return bool(answer[0] == "ok")
+        """True when /readyz answers ok. For kubeconfigs with a client certificate."""
+        pool: urllib3.PoolManager = self.api.rest_client.pool_manager
+        answer = pool.request("GET", f"{self.api.configuration.host}/readyz", timeout=2, retries=False)
+        return answer.status == 200
 
     def apply(self, manifest: Manifest, *, namespace: str | None = None, dry_run: bool = False) -> Manifest:
         """Server-side apply one object; returns it as stored.

@@ -55,6 +55,9 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(minutes=5))
             .not_valid_after(now + VALID_FOR)
+            # Python 3.13 and newer verify strictly: RFC 5280 asks for both identifiers.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False)
         )
 
     def issue(
@@ -71,8 +74,9 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
         attributes += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+        leaf = x509.BasicConstraints(ca=False, path_length=None)
         purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        builder = self._builder(x509.Name(attributes), key).add_extension(purposes, False)
+        builder = self._builder(x509.Name(attributes), key).add_extension(purposes, False).add_extension(leaf, True)
         if names := [_general_name(host) for host in hosts]:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         signed = builder.sign(self._key, hashes.SHA256())
