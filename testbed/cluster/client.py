@@ -176,7 +176,7 @@ class KubeClient:
             established = {
                 crd["metadata"]["name"]
                 for crd in self.list("CustomResourceDefinition", api_version="apiextensions.k8s.io/v1")
-                for condition in crd.get("status", {}).get("conditions", [])
+                for condition in crd.get("status", {}).get("conditions") or []
                 if condition["type"] == "Established" and condition["status"] == "True"
             }
             return wanted <= established, f"not established: {', '.join(sorted(wanted - established))}"

@@ -42,7 +42,8 @@ class ProcessSpec(BaseModel):
     """Added to the few variables in `PASSED_ON`."""
     cwd: Path | None = None
     restart: bool = True
-    """Start again when it dies, with back-off; five quick deaths in a row end it."""
+    """Start again when it dies, with back-off; more than `restart_limit` quick deaths in a row end it."""
+    restart_limit: int = 5
     tags: dict[str, str] = Field(default_factory=dict)
 
 

@@ -1,0 +1,41 @@
+"""Platform components that are installed on a cluster, one module each."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from testbed.addons.base import AddOn
+from testbed.addons.gatekeeper import Gatekeeper
+from testbed.errors import UsageError
+
+ADDONS: dict[str, type[AddOn]] = {Gatekeeper.name: Gatekeeper}
+"""Every add-on by name."""
+
+
+def addon_classes(names: list[str]) -> list[type[AddOn]]:
+    """The add-ons of these names with what they require, in an order that installs requirements first.
+
+    Raises:
+        UsageError: A name is unknown.
+    """
+    ordered: list[type[AddOn]] = []
+
+    def visit(name: str) -> None:
+        if name not in ADDONS:
+            near = get_close_matches(name, ADDONS, n=1)
+            raise UsageError(
+                f"unknown add-on {name!r}",
+                why=f"did you mean {near[0]!r}?" if near else "there is none of this name",
+                fix=f"use one of: {', '.join(ADDONS)}",
+            )
+        for required in ADDONS[name].requires:
+            visit(required)
+        if ADDONS[name] not in ordered:
+            ordered.append(ADDONS[name])
+
+    for name in names:
+        visit(name)
+    return ordered
+
+
+__all__ = ["ADDONS", "AddOn", "Gatekeeper", "addon_classes"]
