@@ -240,6 +240,14 @@ class Supervisor:
         """
         return ComponentStatus.model_validate(self._ask(do="signal", name=name, signal=int(number)))
 
+    def set_restart(self, name: str, restart: bool) -> None:
+        """Whether a component is started again when it dies."""
+        self._ask(do="restart-policy", name=name, restart=restart)
+
+    def revive(self, name: str) -> ComponentStatus:
+        """Start a component again as it was first started; nothing happens if it runs."""
+        return ComponentStatus.model_validate(self._ask(do="revive", name=name))
+
     def components(self) -> dict[str, ComponentStatus]:
         """Every component by name, in order of first start."""
         entries = self._ask(do="status")["components"]

@@ -179,6 +179,14 @@ class Supervisor:
                     return {"error": f"no running component named {request['name']!r}"}
                 os.kill(component.pid, request["signal"])
                 return component.describe()
+            case "restart-policy":
+                self.components[request["name"]].spec["restart"] = request["restart"]
+                return {}
+            case "revive":
+                component = self.components[request["name"]]
+                if component.runner is not None and not component.runner.done():
+                    return component.describe()
+                return await self.start(component.spec)
             case "status":
                 return {
                     "pid": os.getpid(),

@@ -1,0 +1,123 @@
+"""Guards: the protections that scenarios prove, and how each is taken away for the negative control.
+
+A guard's `removed` is a context manager: inside it the guard is provably off, after it provably on again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from testbed.addons.gatekeeper import ADMIT, WEBHOOK, Gatekeeper
+from testbed.cluster.client import NOT_YET
+from testbed.platform import Platform
+from testbed.wait import wait_until
+
+EFFECTIVE_WITHIN = 30.0
+WEBHOOK_API = "admissionregistration.k8s.io/v1"
+
+
+class Guard(Protocol):
+    """A protection of the platform."""
+
+    def removed(self, platform: Platform) -> AbstractContextManager[None]:
+        """Take it away for a while. Raises rather than pretend."""
+
+
+class Constraint:
+    """A Gatekeeper constraint; removed, it only records (`enforcementAction: dryrun`)."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind = kind
+        self.name = name
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Set it to dryrun and wait until every Gatekeeper process has seen that."""
+        gatekeeper = platform.gatekeeper()
+        self._enforce(gatekeeper, "dryrun")
+        try:
+            yield
+        finally:
+            self._enforce(gatekeeper, "deny")
+
+    def _enforce(self, gatekeeper: Gatekeeper, action: str) -> None:
+        gatekeeper.set_enforcement(self.kind, self.name, action)
+
+        def probe() -> tuple[bool, object]:
+            found = gatekeeper.constraint(self.kind, self.name)
+            generation = found["metadata"]["generation"]
+            seen = {pod["id"]: pod.get("observedGeneration") for pod in found.get("status", {}).get("byPod") or []}
+            done = len(seen) == 2 and all(value == generation for value in seen.values())
+            return done, f"generation {generation}, seen by {seen}"
+
+        wait_until(
+            f"{self.kind} is on {action} in every Gatekeeper process", probe, timeout=EFFECTIVE_WITHIN, retry_on=NOT_YET
+        )
+
+
+class FailClosed:
+    """The webhook's `failurePolicy: Fail`; removed, it is upstream's `Ignore`."""
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Set the policy to Ignore, and back."""
+        self._set(platform, "Ignore")
+        try:
+            yield
+        finally:
+            self._set(platform, "Fail")
+
+    @staticmethod
+    def _set(platform: Platform, policy: str) -> None:
+        kube = platform.cluster.client()
+        found = kube.get("ValidatingWebhookConfiguration", WEBHOOK, api_version=WEBHOOK_API)
+        if found is None:
+            raise LookupError(f"there is no {WEBHOOK}")
+        for webhook in found["webhooks"]:
+            if webhook["name"] == ADMIT:
+                webhook["failurePolicy"] = policy
+        found["metadata"] = {"name": WEBHOOK}
+        kube.apply(found)
+
+
+class Running:
+    """A component that works; removed, it is stopped."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Stop it, and start it again."""
+        name = platform.cluster.component(self.role)
+        platform.supervisor.stop([name])
+        if platform.supervisor.component(name).running:
+            raise RuntimeError(f"{name} could not be stopped")
+        try:
+            yield
+        finally:
+            platform.supervisor.revive(name)
+
+
+class Restarted:
+    """The restart of a component that dies; removed, it stays dead."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Switch restarts off, and on again with the component running and the API server ready."""
+        name = platform.cluster.component(self.role)
+        platform.supervisor.set_restart(name, False)
+        try:
+            yield
+        finally:
+            platform.supervisor.set_restart(name, True)
+            platform.supervisor.revive(name)
+            platform.cluster.wait_api_server()
+            for addons in platform.addons.values():
+                for addon in addons:
+                    addon.ready()
