@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -118,7 +119,8 @@ def namespace(platform: Platform, guard: str) -> Iterator[str]:
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": COST_TAGS}}
     kube.apply(manifest)
     yield name
-    kube.delete("Namespace", name)
+    with contextlib.suppress(Exception):  # a control may have left the API server down
+        kube.delete("Namespace", name)
 
 
 @pytest.fixture
