@@ -32,11 +32,17 @@ def violates(manifest: Manifest) -> str:
     return str(manifest["metadata"]["annotations"]["testbed.dev/violates"])
 
 
+def own_name(manifest: Manifest, name: str) -> Manifest:
+    """The same manifest under a name of this run's own: a namespace's old name stays taken while it is deleted."""
+    return {**manifest, "metadata": {**manifest["metadata"], "name": name}}
+
+
 def refused_and_twin_admitted(
     platform: Platform, namespace: str, sla: SlaRecorder, name: str, manifest: Manifest
 ) -> None:
     """The manifest is refused in words that say what to change, and the twin that has the change is admitted."""
     kube = platform.cluster.client()
+    manifest = own_name(manifest, f"{namespace}-refused")
     with sla.within("admission-refusal"):
         try:
             kube.create(manifest, namespace=namespace)
@@ -47,6 +53,7 @@ def refused_and_twin_admitted(
             raise Incident(f"{name} was admitted")
     assert manifest["metadata"]["annotations"]["testbed.dev/fix"] in reason
     (twin,) = load_manifests(ADMISSION / "compliant" / f"{name}.yaml")
+    twin = own_name(twin, f"{namespace}-twin")
     stored = kube.create(twin, namespace=namespace)
     kube.delete(twin["kind"], twin["metadata"]["name"], namespace=namespace)
     assert stored["metadata"]["uid"]
