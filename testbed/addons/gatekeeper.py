@@ -59,6 +59,8 @@ class Gatekeeper(AddOn):
         certificates = self.cluster.folder / "gatekeeper-certs"
         certificate, key = self.cluster.authority.issue("gatekeeper-webhook", "gatekeeper-webhook", hosts=[LOOPBACK])
         certificates.mkdir(mode=0o700, exist_ok=True)
+        # Audit does not make its cache folder; without it every audit fails, in its log only.
+        (self.cluster.folder / "gatekeeper-audit").mkdir(mode=0o700, exist_ok=True)
         for name, source in (
             ("tls.crt", certificate),
             ("tls.key", key),
