@@ -8,7 +8,7 @@ import pytest
 
 from testbed.cluster import load_manifests
 from testbed.errors import WaitTimeout
-from testbed.guards import Constraint, Running
+from testbed.guards import EFFECTIVE_WITHIN, Constraint, Running
 from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
@@ -34,7 +34,7 @@ def test_existing_violation_is_found(platform: Platform, guard: str, sla: SlaRec
         return True, "created"
 
     try:
-        wait_until("the StorageClass is created without the policy", created, timeout=10, retry_on=(Exception,))
+        wait_until("the StorageClass is created without the policy", created, timeout=EFFECTIVE_WITHIN, retry_on=(Exception,))
         kube.apply(before)
 
         def found() -> tuple[bool, object]:

@@ -14,7 +14,8 @@ from testbed.cluster.client import NOT_YET
 from testbed.platform import Platform
 from testbed.wait import wait_until
 
-EFFECTIVE_WITHIN = 30.0
+EFFECTIVE_WITHIN = 90.0
+"""Seconds. After an outage of the API server Gatekeeper's watches come back with back-off, up to half a minute late."""
 WEBHOOK_API = "admissionregistration.k8s.io/v1"
 
 
