@@ -14,8 +14,8 @@ from testbed.cluster.client import NOT_YET
 from testbed.platform import Platform
 from testbed.wait import wait_until
 
-EFFECTIVE_WITHIN = 90.0
-"""Seconds. After an outage of the API server Gatekeeper's watches come back with back-off, up to half a minute late."""
+EFFECTIVE_WITHIN = 30.0
+"""Seconds until every process has seen a change of a guard."""
 WEBHOOK_API = "admissionregistration.k8s.io/v1"
 
 
@@ -119,6 +119,4 @@ class Restarted:
             platform.supervisor.set_restart(name, True)
             platform.supervisor.revive(name)
             platform.cluster.wait_api_server()
-            for addons in platform.addons.values():
-                for addon in addons:
-                    addon.ready()
+            platform.gatekeeper().restart()

@@ -31,6 +31,7 @@ class Gatekeeper(AddOn):
 
     name = "gatekeeper"
     tools = ("gatekeeper",)
+    _roles = ("gatekeeper-controller", "gatekeeper-audit")
 
     def __init__(self, cluster: Any) -> None:
         super().__init__(cluster)
@@ -184,12 +185,22 @@ class Gatekeeper(AddOn):
             evidence=lambda: log_tail(controller),
         )
 
+    def restart(self) -> None:
+        """Kill both processes and wait until they enforce again.
+
+        After an outage of the API server Gatekeeper v3.23.1 goes on enforcing what it knew, but was seen to miss
+        changes of constraints for more than 90 s: its watches do not recover by themselves in that time.
+        """
+        for role in self._roles:
+            self.cluster.kill(role)
+        self.ready()
+
     def uninstall(self) -> None:
         """Remove the webhook first, so that nothing is refused for want of it, then stop the processes."""
         self.cluster.client().delete(
             "ValidatingWebhookConfiguration", WEBHOOK, api_version="admissionregistration.k8s.io/v1"
         )
-        self.cluster.supervisor.stop([self.cluster.component(role) for role in self._health])
+        self.cluster.supervisor.stop([self.cluster.component(role) for role in self._roles])
 
     def set_enforcement(self, kind: str, name: str, action: str) -> None:
         """Set a constraint's enforcementAction: `dryrun` takes the guard away, `deny` puts it back."""
