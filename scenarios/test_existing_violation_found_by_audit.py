@@ -34,7 +34,9 @@ def test_existing_violation_is_found(platform: Platform, guard: str, sla: SlaRec
         return True, "created"
 
     try:
-        wait_until("the StorageClass is created without the policy", created, timeout=EFFECTIVE_WITHIN, retry_on=(Exception,))
+        wait_until(
+            "the StorageClass is created without the policy", created, timeout=EFFECTIVE_WITHIN, retry_on=(Exception,)
+        )
         kube.apply(before)
 
         def found() -> tuple[bool, object]:

@@ -49,9 +49,7 @@ class Platform:
     def __init__(self, spec: PlatformSpec, supervisor: Supervisor, toolchain: Toolchain) -> None:
         self.spec = spec
         self.supervisor = supervisor
-        self.clusters = {
-            cluster.name: EmbeddedCluster(cluster, supervisor, toolchain) for cluster in spec.clusters
-        }
+        self.clusters = {cluster.name: EmbeddedCluster(cluster, supervisor, toolchain) for cluster in spec.clusters}
         self.addons: dict[str, list[AddOn]] = {
             name: [addon(cluster) for addon in addon_classes(spec.addons)] for name, cluster in self.clusters.items()
         }
@@ -121,7 +119,9 @@ class Platform:
             spec = PlatformSpec.model_validate(hand_over["spec"])
         except (OSError, KeyError, json.JSONDecodeError, ValidationError) as error:
             raise TestbedError(
-                f"the platform in {folder} did not finish its start", why=str(error), fix="`testbed down`, then up again"
+                f"the platform in {folder} did not finish its start",
+                why=str(error),
+                fix="`testbed down`, then up again",
             ) from None
         platform = cls(spec, supervisor, toolchain)
         platform.timings = hand_over["timings"]

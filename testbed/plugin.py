@@ -33,9 +33,7 @@ _rows: list[dict[str, Any]] = []
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options, all with the prefix --testbed-."""
     group = parser.getgroup("testbed", "platform testbed")
-    group.addoption(
-        "--testbed-backend", choices=["embedded"], default="embedded", help="where Kubernetes comes from"
-    )
+    group.addoption("--testbed-backend", choices=["embedded"], default="embedded", help="where Kubernetes comes from")
     group.addoption("--testbed-keep", action="store_true", help="leave the platform running after the session")
     group.addoption(
         "--testbed-report", type=Path, default=Path(".testbed"), help="folder of the report and of failures' evidence"

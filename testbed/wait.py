@@ -61,5 +61,5 @@ def wait_until(
         raise WaitTimeout(
             f"timed out after {timeout:g} s waiting until {awaited}",
             why=why,
-            fix="look at the evidence above; if the machine is just slow, raise the timeout (`testbed doctor` shows load)",
+            fix="look at the evidence above; if the machine is just slow, raise the timeout",
         ) from None

@@ -63,14 +63,14 @@ class KubeClient:
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
-        self.api: client.ApiClient = config.new_client_from_config(str(kubeconfig))
+        self.api: client.ApiClient = config.new_client_from_config(str(kubeconfig))  # type: ignore[no-untyped-call]
         # A dead API server is the caller's business to wait for, not urllib3's to retry in silence.
         self.api.rest_client.pool_manager.connection_pool_kw["retries"] = False
         self._dynamic: DynamicClient | None = None
 
     def _resource(self, kind: str, api_version: str | None) -> Any:
         if self._dynamic is None:
-            self._dynamic = DynamicClient(self.api, cache_file=str(self.kubeconfig.with_suffix(".discovery")))
+            self._dynamic = DynamicClient(self.api, cache_file=str(self.kubeconfig.with_suffix(".discovery")))  # type: ignore[no-untyped-call]
         query = {"kind": kind} | ({"api_version": api_version} if api_version else {})
         return self._dynamic.resources.get(**query)
 
@@ -144,9 +144,7 @@ class KubeClient:
         items: list[Manifest] = found.to_dict()["items"]
         return items
 
-    def delete(
-        self, kind: str, name: str, *, namespace: str | None = None, api_version: str | None = None
-    ) -> None:
+    def delete(self, kind: str, name: str, *, namespace: str | None = None, api_version: str | None = None) -> None:
         """Delete one object; fine if it is not there. Does not wait for finalizers."""
         try:
             self._resource(kind, api_version).delete(name=name, namespace=namespace)
@@ -164,8 +162,12 @@ class KubeClient:
 
     def token(self, namespace: str, service_account: str, seconds: int = 30 * 24 * 3600) -> str:
         """A token for a service account from the TokenRequest API."""
-        request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=seconds))
+        request = client.AuthenticationV1TokenRequest(
+            spec=client.V1TokenRequestSpec(audiences=[], expiration_seconds=seconds)
+        )
         answer = client.CoreV1Api(self.api).create_namespaced_service_account_token(service_account, namespace, request)
+        if answer.status is None:
+            raise TestbedError(f"no token for {namespace}/{service_account}", fix="look at the API server's log")
         return str(answer.status.token)
 
     def wait_crds(self, names: Iterable[str], *, timeout: float) -> None:
@@ -187,7 +189,7 @@ class KubeClient:
 def refused(manifest: Mapping[str, Any], error: DynamicApiError) -> Refused:
     """The server's refusal as our error."""
     try:
-        message = str(yaml.safe_load(error.body)["message"])
+        message = str(yaml.safe_load(error.body or "")["message"])
     except (yaml.YAMLError, KeyError, TypeError):
         message = str(error)
     return Refused(f"{describe(manifest)} was refused", why=message, fix="change the manifest as the reason says")

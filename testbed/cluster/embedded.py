@@ -249,7 +249,9 @@ class EmbeddedCluster:
                 wanted.add(node["metadata"]["name"])
 
         def probe() -> tuple[bool, object]:
-            self.supervisor.require_running(*(self.component(role) for role, _, _ in self._late), self.component("kwok"))
+            self.supervisor.require_running(
+                *(self.component(role) for role, _, _ in self._late), self.component("kwok")
+            )
             ready = {
                 node["metadata"]["name"]
                 for node in kube.list("Node")
@@ -258,7 +260,10 @@ class EmbeddedCluster:
             }
             service_account = kube.get("ServiceAccount", "default", namespace="default")
             missing = sorted(wanted - ready)
-            return not missing and service_account is not None, f"nodes not ready: {missing}, account: {service_account is not None}"
+            return (
+                not missing and service_account is not None,
+                f"nodes not ready: {missing}, account: {service_account is not None}",
+            )
 
         wait_until(f"the nodes of cluster {self.name} are Ready", probe, timeout=NODES_TIMEOUT, retry_on=NOT_YET)
 
@@ -270,7 +275,11 @@ class EmbeddedCluster:
             "rules": [
                 {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch", "patch", "update"]},
                 {"apiGroups": [""], "resources": ["nodes/status", "pods/status"], "verbs": ["patch", "update"]},
-                {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch", "update", "delete"]},
+                {
+                    "apiGroups": [""],
+                    "resources": ["pods"],
+                    "verbs": ["get", "list", "watch", "patch", "update", "delete"],
+                },
                 {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch", "update"]},
                 {
                     "apiGroups": ["coordination.k8s.io"],
@@ -288,9 +297,7 @@ class EmbeddedCluster:
                 "kind": "ClusterRole",
                 "name": "testbed:node-simulator",
             },
-            "subjects": [
-                {"kind": "User", "name": "testbed:node-simulator", "apiGroup": "rbac.authorization.k8s.io"}
-            ],
+            "subjects": [{"kind": "User", "name": "testbed:node-simulator", "apiGroup": "rbac.authorization.k8s.io"}],
         }
         kube.apply(role)
         kube.apply(binding)
@@ -334,7 +341,9 @@ class EmbeddedCluster:
         # kubeadm's super-admin.conf: the harness must get in whatever a scenario does to RBAC.
         self.user_kubeconfig("admin", "kubernetes-admin", groups=["system:masters"], path=self.kubeconfig)
 
-    def user_kubeconfig(self, name: str, user: str, *, groups: list[str] | None = None, path: Path | None = None) -> Path:
+    def user_kubeconfig(
+        self, name: str, user: str, *, groups: list[str] | None = None, path: Path | None = None
+    ) -> Path:
         """A kubeconfig (0600) with a client certificate for a user; returns its path."""
         certificate, key = self.authority.issue(f"user-{name}", user, groups=groups or [])
         identity = {

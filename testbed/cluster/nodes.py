@@ -29,7 +29,14 @@ class NodeGroup(BaseModel):
     name: str = "general"
     count: int = Field(default=3, ge=0, le=500)
     instance_type: Literal[
-        "m6i.large", "m6i.xlarge", "m6i.2xlarge", "m6i.4xlarge", "c6i.xlarge", "c6i.2xlarge", "r6i.xlarge", "r6i.2xlarge"
+        "m6i.large",
+        "m6i.xlarge",
+        "m6i.2xlarge",
+        "m6i.4xlarge",
+        "c6i.xlarge",
+        "c6i.2xlarge",
+        "r6i.xlarge",
+        "r6i.2xlarge",
     ] = "m6i.2xlarge"
     region: str = "eu-west-1"
     zones: list[str] = Field(default=["eu-west-1a", "eu-west-1b", "eu-west-1c"], min_length=1)

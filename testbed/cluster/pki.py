@@ -94,7 +94,5 @@ def _general_name(host: str) -> x509.GeneralName:
 def service_account_keys(folder: Path) -> tuple[Path, Path]:
     """The pair that signs and checks service account tokens; returns private and public."""
     key = ec.generate_private_key(ec.SECP256R1())
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return write_private(folder / "sa.key", private_key_pem(key)), write_private(folder / "sa.pub", public)

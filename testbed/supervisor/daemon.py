@@ -54,6 +54,7 @@ class Component:
         self.runner: asyncio.Task[None] | None = None
 
     def describe(self) -> dict[str, Any]:
+        """What a client sees of it."""
         return {
             "name": self.name,
             "state": self.state,
@@ -79,6 +80,7 @@ class Supervisor:
         self.changed = asyncio.Condition()
 
     async def run_component(self, component: Component) -> None:
+        """Keep a component running as its specification says, until it is stopped."""
         spec = component.spec
         while component.wanted:
             await self.spawn(component)
@@ -102,6 +104,7 @@ class Supervisor:
         await self.announce(component, "exited" if component.wanted else "stopped")
 
     async def spawn(self, component: Component) -> None:
+        """Start its process once."""
         spec = component.spec
         component.started_at = time.monotonic()
         try:
@@ -127,17 +130,20 @@ class Supervisor:
         await self.announce(component, "running")
 
     async def announce(self, component: Component, state: str) -> None:
+        """Set its state and wake who waits for one."""
         component.state = state
         async with self.changed:
             self.changed.notify_all()
 
     def kill_group(self, component: Component, number: int) -> None:
+        """Signal the process group of a component."""
         process = component.process
         if process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
 
     async def start(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Start a new component, or an ended one again."""
         old = self.components.get(spec["name"])
         if old is not None and old.runner is not None and not old.runner.done():
             return {"error": f"a component named {spec['name']!r} is already running"}
@@ -167,6 +173,7 @@ class Supervisor:
             await asyncio.wait(late)
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what a client asks."""
         match request["do"]:
             case "start":
                 return await self.start(request["spec"])
@@ -203,6 +210,7 @@ class Supervisor:
         return {"error": f"unknown request {request['do']!r}"}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection until it closes, its lease with it."""
         holds_lease = False
         try:
             while line := await reader.readline():
@@ -231,6 +239,7 @@ class Supervisor:
             writer.close()
 
     async def run(self, ready_fd: int, first_lease_within: float) -> None:
+        """Serve until nobody needs the components any more."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.ending.set)

@@ -301,7 +301,7 @@ def _run_go(go: Go, tool: Tool, arguments: list[str]) -> str:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_with_parent,  # noqa: PLW1509 (the child only calls prctl)
+        preexec_fn=_with_parent,
     )
     try:
         out, err = process.communicate()

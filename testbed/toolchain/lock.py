@@ -40,7 +40,7 @@ class Tool(BaseModel):
 
     def ldflags(self) -> str:
         """The value of `-ldflags`."""
-        major, minor = (self.version.lstrip("v").split(".") + ["", ""])[:2]
+        major, minor = [*self.version.lstrip("v").split("."), "", ""][:2]
         stamps = [entry.format(version=self.version, major=major, minor=minor) for entry in self.stamp]
         return " ".join(["-s", "-w", *(f"-X {entry}" for entry in stamps)])
 
