@@ -78,7 +78,9 @@ def _complete(entry: Tool, folder: Path) -> Tool:
                 why=f"{module / name} is missing; without it what is built is not pinned",
                 fix=f"restore {name} from version control",
             )
-    found = re.search(rf"^(?:require)?\s*{re.escape(entry.version_of)} (v\S+)", (module / "go.mod").read_text(), re.M)
+    # A replaced module (`replace A => B v1`) is named by its replacement: that is what go.sum holds.
+    name = re.escape(entry.version_of)
+    found = re.search(rf"^(?:(?:require)?\s*|replace \S+ => ){name} (v\S+)", (module / "go.mod").read_text(), re.M)
     if found is None:
         raise UsageError(
             f"the lock of {entry.name} has no version",
