@@ -1,0 +1,48 @@
+"""LocalStack as a container, for machines with a Docker engine (`--testbed-aws=container`).
+
+The image is LocalStack's own of the same version, run with our gateway in the place of its entry point, so that both
+backends behave alike. Needs the package `testcontainers` and an engine.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from testbed.errors import UsageError
+
+if TYPE_CHECKING:
+    from testbed.aws.localstack import LocalStack
+
+IMAGE = "localstack/localstack:4.14.0"
+
+
+class LocalStackContainer:
+    """The same emulation in a container, with its port on 127.0.0.1.
+
+    Args:
+        localstack: Says where the port and the folder of issuers are.
+    """
+
+    def __init__(self, localstack: LocalStack) -> None:
+        self._localstack = localstack
+
+    @staticmethod
+    def require_engine() -> None:
+        """Raise `UsageError` where no container can be started, with the reason."""
+        if find_spec("testcontainers") is None or find_spec("docker") is None:
+            raise UsageError(
+                "LocalStack cannot run in a container",
+                why="the package testcontainers is not installed",
+                fix="pip install testcontainers, or use the default backend `process`",
+            )
+        import docker  # noqa: PLC0415
+
+        try:
+            docker.from_env().ping()
+        except Exception as error:
+            raise UsageError(
+                "LocalStack cannot run in a container: no Docker engine answers",
+                why=str(error),
+                fix="start Docker, or use the default backend `process`",
+            ) from None

@@ -1,0 +1,215 @@
+"""Running Terragrunt, OpenTofu and the real AWS provider over a working copy of an infrastructure repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from testbed.aws.cloud import Cloud
+from testbed.aws.environment import Credentials
+from testbed.errors import TestbedError, UsageError
+from testbed.toolchain import Toolchain
+
+PROVIDER = "terraform-provider-aws"
+PROVIDER_VERSION = "6.34.0"
+TOOLS = ("tofu", "terragrunt", PROVIDER)
+TIMEOUT = 600.0
+
+
+class RunFailed(TestbedError):
+    """A command ended with an error; `output` is all it wrote."""
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", output: str = "") -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.output = output
+
+
+class Result:
+    """What a command did.
+
+    `output` is stdout and stderr together, `seconds` how long it took.
+    """
+
+    def __init__(self, code: int, output: str, seconds: float) -> None:
+        self.code = code
+        self.output = output
+        self.seconds = seconds
+
+
+class Terragrunt:
+    """Runs components of a live tree.
+
+    Args:
+        cloud: Where they are applied.
+        toolchain: Has the binaries; they are made ready if they are not.
+        work: A private folder for the copy, the provider mirror and downloaded modules.
+        repository: The infrastructure repository: `modules/` and `live/`. It is copied, never written to.
+
+    Raises:
+        UsageError: The repository is none.
+    """
+
+    def __init__(self, cloud: Cloud, toolchain: Toolchain, work: Path, repository: Path) -> None:
+        if not (repository / "live").is_dir() or not (repository / "modules").is_dir():
+            raise UsageError(
+                f"{repository} is no infrastructure repository",
+                why="it has no folders live and modules",
+                fix="name the folder that holds both",
+            )
+        self.cloud = cloud
+        self._binaries = toolchain.ensure(TOOLS)
+        self.work = work
+        self.tree = work / "infra-cloud"
+        work.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(repository, self.tree, dirs_exist_ok=True)
+        self._config = provider_mirror(self._binaries[PROVIDER], work)
+
+    def environment(self, credentials: Credentials | None) -> dict[str, str]:
+        """The environment of a run: the cloud's, and where the tools find each other."""
+        return self.cloud.environment(credentials) | {
+            "TF_CLI_CONFIG_FILE": str(self._config),
+            "TF_IN_AUTOMATION": "1",
+            "TF_INPUT": "0",
+            "CHECKPOINT_DISABLE": "1",
+            "TG_TF_PATH": str(self._binaries["tofu"]),
+            "TG_NON_INTERACTIVE": "true",
+            "TG_NO_COLOR": "true",
+            "TG_TELEMETRY_TRACE_EXPORTER": "none",
+            "TG_DOWNLOAD_DIR": str(self.work / "cache"),
+        }
+
+    def component(self, account: str, name: str) -> Path:
+        """The folder of a component in the working copy.
+
+        Raises:
+            UsageError: There is none; the message names those that are.
+        """
+        found = {folder.parent.name: folder.parent for folder in (self.tree / "live" / account).glob("*/*/terragrunt.hcl")}
+        if name not in found:
+            raise UsageError(
+                f"the account {account!r} has no component {name!r}",
+                why=f"it has: {', '.join(sorted(found)) or 'none'}",
+                fix="name one of them, or add it to the live tree",
+            )
+        return found[name]
+
+    def start(self, folder: Path, arguments: Sequence[str], credentials: Credentials | None) -> subprocess.Popen[str]:
+        """Start a command and return at once; it dies with us."""
+        return subprocess.Popen(
+            [self._binaries["terragrunt"], *arguments],
+            cwd=folder,
+            env=self.environment(credentials),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            process_group=None,
+        )
+
+    def finish(self, process: subprocess.Popen[str], timeout: float = TIMEOUT) -> Result:
+        """Wait for a command that was started.
+
+        Raises:
+            TestbedError: It did not end in time; it and its children were killed.
+        """
+        began = time.monotonic()
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            raise TestbedError(
+                f"terragrunt did not end within {timeout:g} s", why=output[-2000:], fix="look at the output"
+            ) from None
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        return Result(process.returncode, output, time.monotonic() - began)
+
+    def run(self, folder: Path, *arguments: str, credentials: Credentials | None) -> Result:
+        """Run a Terragrunt command in a folder; any exit code is returned."""
+        return self.finish(self.start(folder, arguments, credentials))
+
+    def must(self, folder: Path, *arguments: str, credentials: Credentials | None) -> Result:
+        """Run a Terragrunt command that has to succeed.
+
+        Raises:
+            RunFailed: It did not.
+        """
+        result = self.run(folder, *arguments, credentials=credentials)
+        if result.code:
+            raise RunFailed(
+                f"`terragrunt {' '.join(arguments)}` failed in {folder.relative_to(self.tree)}",
+                why=result.output[-3000:],
+                fix="correct what the output names",
+                output=result.output,
+            )
+        return result
+
+    def apply(self, account: str, component: str, credentials: Credentials) -> Result:
+        """Apply one component."""
+        return self.must(self.component(account, component), "apply", "-auto-approve", credentials=credentials)
+
+    def destroy(self, account: str, component: str, credentials: Credentials) -> Result:
+        """Destroy one component."""
+        return self.must(
+            self.component(account, component),
+            "run",
+            "--no-destroy-dependencies-check",
+            "--",
+            "destroy",
+            "-auto-approve",
+            credentials=credentials,
+        )
+
+    def changes(self, account: str, component: str, credentials: Credentials) -> list[str]:
+        """What a plan of a component would change: addresses with their actions; empty for a clean plan."""
+        folder = self.component(account, component)
+        self.must(folder, "plan", "-out=plan.out", credentials=credentials)
+        return changed(self.plan_json(account, component, credentials))
+
+    def plan_json(self, account: str, component: str, credentials: Credentials) -> dict[str, Any]:
+        """The saved plan of a component (`plan.out`) as JSON."""
+        folder = self.component(account, component)
+        shown = self.must(folder, "--log-level", "error", "show", "-json", "plan.out", credentials=credentials).output
+        plan: dict[str, Any] = json.loads(shown[shown.index("{") :])
+        return plan
+
+    def outputs(self, account: str, component: str, credentials: Credentials) -> dict[str, Any]:
+        """A component's outputs."""
+        folder = self.component(account, component)
+        shown = self.must(folder, "--log-level", "error", "output", "-json", credentials=credentials).output
+        return {name: entry["value"] for name, entry in json.loads(shown[shown.index("{") :]).items()}
+
+
+def changed(plan: dict[str, Any]) -> list[str]:
+    """The resources that a plan changes, with their actions."""
+    return [
+        f"{entry['address']} {'+'.join(entry['change']['actions'])}"
+        for entry in plan.get("resource_changes", [])
+        if entry["change"]["actions"] not in (["no-op"], ["read"])
+    ]
+
+
+def provider_mirror(binary: Path, work: Path) -> Path:
+    """A file system mirror that holds the built provider; returns the CLI configuration that uses only it."""
+    system = f"linux_{ {'x86_64': 'amd64', 'aarch64': 'arm64'}[platform.machine()] }"
+    for registry in ("registry.opentofu.org", "registry.terraform.io"):
+        folder = work / "mirror" / registry / "hashicorp" / "aws" / PROVIDER_VERSION / system
+        folder.mkdir(parents=True, exist_ok=True)
+        link = folder / f"terraform-provider-aws_v{PROVIDER_VERSION}_x5"
+        if not link.exists():
+            link.symlink_to(binary)
+    config = work / "tofu.rc"
+    config.write_text(f'provider_installation {{\n  filesystem_mirror {{\n    path = "{work / "mirror"}"\n  }}\n}}\n')
+    return config
