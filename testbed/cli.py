@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from testbed.aws.cli import app as aws_app
 from testbed.cluster import ClusterSpec, NodeGroup
 from testbed.errors import TestbedError, UsageError
 from testbed.platform import Platform, PlatformSpec, platforms_folder
@@ -27,6 +28,7 @@ app = typer.Typer(
     help="A GitOps-on-EKS platform on one machine, and the incidents that it must survive.",
 )
 app.add_typer(tools_app, name="tools")
+app.add_typer(aws_app, name="aws")
 Name = Annotated[str, typer.Option("--name", help="Which kept platform.")]
 
 

@@ -16,6 +16,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.table import Table
 
+from testbed.aws import fixtures as aws_fixtures
 from testbed.errors import TestbedError, UsageError
 from testbed.guards import Guard
 from testbed.incident import Incident
@@ -24,6 +25,7 @@ from testbed.sla import SlaRecorder, load_slas
 from testbed.supervisor import log_tail
 from testbed.toolchain import Toolchain
 
+pytest_plugins = ["testbed.aws.fixtures"]
 GUARD_ON, CONTROL = "guard-on", "control"
 PROPERTY = "testbed"
 COST_TAGS = {"cost-center": "cc-1042", "team": "platform", "environment": "sandbox"}
@@ -38,12 +40,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--testbed-report", type=Path, default=Path(".testbed"), help="folder of the report and of failures' evidence"
     )
+    aws_fixtures.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and the run's identity."""
     config.addinivalue_line(
-        "markers", "scenario(guard): an incident; `guard` is a testbed.guards.Guard, taken away for the control"
+        "markers",
+        "scenario(guard, on='platform'): an incident; `guard` is a testbed.guards.Guard, taken away for the control "
+        "from the fixture named by `on`",
     )
     _rows.clear()
 
@@ -97,15 +102,16 @@ def _nothing() -> Any:
 
 
 @pytest.fixture
-def guard(request: pytest.FixtureRequest, platform: Platform) -> Iterator[str]:
-    """`guard-on`, or `control` while the scenario's guard is taken away. One scenario at a time has the platform."""
+def guard(request: pytest.FixtureRequest) -> Iterator[str]:
+    """`guard-on`, or `control` while the scenario's guard is taken away. One scenario at a time has its subject."""
     marker = request.node.get_closest_marker("scenario")
-    with FileLock(platform.supervisor.folder / "scenario.lock"):
+    subject = request.getfixturevalue(marker.kwargs.get("on", "platform"))
+    with FileLock(subject.supervisor.folder / "scenario.lock"):
         if request.param == GUARD_ON:
             yield GUARD_ON
             return
         protection: Guard = marker.kwargs["guard"]
-        with protection.removed(platform):
+        with protection.removed(subject):
             yield CONTROL
 
 

@@ -7,6 +7,7 @@ backends behave alike. Needs the package `testcontainers` and an engine.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from testbed.errors import UsageError
@@ -46,3 +47,23 @@ class LocalStackContainer:
                 why=str(error),
                 fix="start Docker, or use the default backend `process`",
             ) from None
+
+    def start(self) -> None:
+        """Start the container; it is removed when this process ends, also after kill -9 (testcontainers' reaper)."""
+        import jwt  # noqa: PLC0415
+        from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+
+        from testbed.aws.localstack import GATEWAY, settings  # noqa: PLC0415
+
+        self._localstack.issuers.mkdir(parents=True, exist_ok=True)
+        container = (
+            DockerContainer(IMAGE)
+            .with_bind_ports(4566, ("127.0.0.1", int(self._localstack.endpoint.rsplit(":", 1)[1])))
+            .with_volume_mapping(str(GATEWAY), "/gateway", "ro")
+            .with_volume_mapping(str(Path(jwt.__file__).parent), "/gateway-packages/jwt", "ro")
+            .with_volume_mapping(str(self._localstack.issuers), "/issuers", "ro")
+            .with_kwargs(entrypoint=["/opt/code/localstack/.venv/bin/python", "/gateway/main.py"])
+        )
+        for name, value in settings(Path("/issuers"), "0.0.0.0:4566").items():  # inside; outside it is loopback only
+            container = container.with_env(name, value)
+        container.with_env("PYTHONPATH", "/gateway-packages").start()

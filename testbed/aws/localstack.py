@@ -71,6 +71,31 @@ def install(cache: Path) -> Path:
     return python
 
 
+def settings(issuers: Path, listen: str) -> dict[str, str]:
+    """The variables that LocalStack and our gateway are set up with, the same for a process and a container.
+
+    Args:
+        issuers: The folder of issuers' keys, as the emulation sees it.
+        listen: Address and port.
+    """
+    ours = {"accounts": {account.name: account.id for account in ACCOUNTS.values()}, "issuers": str(issuers)}
+    return {
+        "TESTBED_AWS_SETTINGS": json.dumps(ours),
+        "GATEWAY_LISTEN": listen,
+        # Nothing goes to the Internet: no analytics, no certificate, no name server.
+        "DISABLE_EVENTS": "1",
+        "SKIP_SSL_CERT_DOWNLOAD": "1",
+        "DNS_ADDRESS": "0",
+        "EAGER_SERVICE_LOADING": "0",
+        # Keys look and behave like AWS's: AKIA for users, ASIA for sessions, the account inside.
+        "PARITY_AWS_ACCESS_KEY_ID": "1",
+        "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
+        "MALLOC_ARENA_MAX": "2",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LS_LOG": "warning",
+    }
+
+
 class LocalStack:
     """The process.
 
@@ -95,34 +120,14 @@ class LocalStack:
         """Start it; `ready` waits for it. It is not started again when it dies: its state would be gone unnoticed."""
         for part in ("issuers", "home", "volume"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
-        settings = {
-            "accounts": {account.name: account.id for account in ACCOUNTS.values()},
-            "issuers": str(self.issuers),
-        }
+        home = {"HOME": str(self.folder / "home"), "LOCALSTACK_VOLUME_DIR": str(self.folder / "volume")}
         self.supervisor.start(
             ProcessSpec(
                 name=COMPONENT,
                 argv=[str(python), str(GATEWAY / "main.py")],
                 restart=False,
                 cwd=self.folder,
-                env={
-                    "TESTBED_AWS_SETTINGS": json.dumps(settings),
-                    "GATEWAY_LISTEN": f"127.0.0.1:{self._port}",
-                    "HOME": str(self.folder / "home"),
-                    "LOCALSTACK_VOLUME_DIR": str(self.folder / "volume"),
-                    "FILESYSTEM_ROOT": str(self.folder),
-                    # Nothing goes to the Internet: no analytics, no certificate, no name server.
-                    "DISABLE_EVENTS": "1",
-                    "SKIP_SSL_CERT_DOWNLOAD": "1",
-                    "DNS_ADDRESS": "0",
-                    "EAGER_SERVICE_LOADING": "0",
-                    # Keys look and behave like AWS's: AKIA for users, ASIA for sessions, the account inside.
-                    "PARITY_AWS_ACCESS_KEY_ID": "1",
-                    "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
-                    "MALLOC_ARENA_MAX": "2",
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                    "LS_LOG": "warning",
-                },
+                env=settings(self.issuers, f"127.0.0.1:{self._port}") | home,
             )
         )
 

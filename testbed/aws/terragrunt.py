@@ -82,7 +82,8 @@ class Terragrunt:
             "TG_TF_PATH": str(self._binaries["tofu"]),
             "TG_NON_INTERACTIVE": "true",
             "TG_NO_COLOR": "true",
-            "TG_TELEMETRY_TRACE_EXPORTER": "none",
+            "TG_NO_AUTO_PROVIDER_CACHE_DIR": "true",  # the mirror is linked to, not copied
+            "TG_DEPENDENCY_FETCH_OUTPUT_FROM_STATE": "true",
             "TG_DOWNLOAD_DIR": str(self.work / "cache"),
         }
 
@@ -162,15 +163,7 @@ class Terragrunt:
 
     def destroy(self, account: str, component: str, credentials: Credentials) -> Result:
         """Destroy one component."""
-        return self.must(
-            self.component(account, component),
-            "run",
-            "--no-destroy-dependencies-check",
-            "--",
-            "destroy",
-            "-auto-approve",
-            credentials=credentials,
-        )
+        return self.must(self.component(account, component), "destroy", "-auto-approve", credentials=credentials)
 
     def changes(self, account: str, component: str, credentials: Credentials) -> list[str]:
         """What a plan of a component would change: addresses with their actions; empty for a clean plan."""

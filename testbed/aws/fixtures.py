@@ -1,0 +1,96 @@
+"""pytest fixtures of the AWS side: one cloud for the session, shared by all workers; sessions per account."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from filelock import FileLock
+from localstack_client.session import Session as LocalStackSession
+
+from testbed.aws.accounts import REGION, find_account
+from testbed.aws.cloud import Cloud
+from testbed.aws.environment import Credentials
+from testbed.aws.terragrunt import Terragrunt
+from testbed.platform import platforms_folder
+from testbed.toolchain import Toolchain
+
+INFRA_CLOUD = Path("fixtures/infra-cloud")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """The options of the AWS side."""
+    group = parser.getgroup("testbed")
+    group.addoption(
+        "--testbed-aws", choices=["process", "container"], default="process", help="how LocalStack runs"
+    )
+    group.addoption(
+        "--testbed-infra-cloud", type=Path, default=None, help="your infrastructure repository (modules/ and live/)"
+    )
+
+
+@pytest.fixture(scope="session")
+def aws(request: pytest.FixtureRequest) -> Iterator[Cloud]:
+    """Seven accounts: one emulation for the session, shared by all workers of pytest-xdist. The last one out stops it."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+    folder = platforms_folder() / f"aws-{run[:12]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"))
+    with lock:
+        cloud = Cloud.attach(folder)
+        if cloud is None:
+            cloud = Cloud.up(folder, Toolchain(), request.config.getoption("--testbed-aws"))
+        else:
+            cloud.supervisor.lease()
+    yield cloud
+    with lock:
+        if int(cloud.supervisor.status()["leases"]) <= 1:
+            cloud.down()
+            folder.with_suffix(".lock").unlink(missing_ok=True)
+        else:
+            cloud.supervisor.release()
+
+
+@pytest.fixture
+def aws_session(aws: Cloud) -> Callable[[str], boto3.Session]:
+    """A boto3 session of an account's administrator: `aws_session("staging").client("ec2")`."""
+    return aws.session
+
+
+@pytest.fixture
+def localstack_session(aws: Cloud) -> Callable[[str], LocalStackSession]:
+    """The same with `localstack-client`: `localstack_session("staging").client("ec2")`."""
+
+    def session(account: str) -> LocalStackSession:
+        credentials = aws.admin(find_account(account).name)
+        return LocalStackSession(
+            aws_access_key_id=credentials.access_key_id,
+            aws_secret_access_key=credentials.secret_access_key,
+            aws_session_token=credentials.session_token,
+            region_name=REGION,
+            localstack_host=aws.endpoint.removeprefix("http://"),
+        )
+
+    return session
+
+
+@pytest.fixture
+def aws_admin(aws: Cloud) -> Callable[[str], Credentials]:
+    """Temporary credentials of an account's administrator, as an engineer's shell holds them."""
+    return aws.admin
+
+
+@pytest.fixture
+def infra_cloud(aws: Cloud, request: pytest.FixtureRequest) -> Iterator[Terragrunt]:
+    """Terragrunt over a private copy of the infrastructure repository."""
+    repository = request.config.getoption("--testbed-infra-cloud") or request.config.rootpath / INFRA_CLOUD
+    with tempfile.TemporaryDirectory(dir=aws.folder, prefix="work-") as work:
+        yield Terragrunt(aws, Toolchain(), Path(work), repository)
+        shutil.rmtree(work, ignore_errors=True)
+        Path(work).mkdir()
