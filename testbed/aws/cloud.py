@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Literal
 
 import boto3
 from botocore.config import Config
+from botocore.session import Session as BotocoreSession
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from testbed import __version__
@@ -189,7 +191,13 @@ class _LoopbackSession(boto3.Session):
     """A session whose every client goes to one endpoint and reads no configuration of the user."""
 
     def __init__(self, endpoint: str, credentials: Credentials) -> None:
+        nowhere = {
+            "profile": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
         super().__init__(
+            botocore_session=BotocoreSession(session_vars=nowhere),
             aws_access_key_id=credentials.access_key_id,
             aws_secret_access_key=credentials.secret_access_key,
             aws_session_token=credentials.session_token or None,

@@ -7,7 +7,9 @@ file, container or instance metadata of the user, and its endpoint for every ser
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -67,20 +69,49 @@ def child_environment(
     Raises:
         UsageError: The endpoint is not on loopback.
     """
-    require_loopback(endpoint)
     home.mkdir(parents=True, exist_ok=True)
-    nowhere = str(home / "no-such-aws-config")
     return (
         clean_environment(environ)
-        | {
-            "HOME": str(home),
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_CONFIG_FILE": nowhere,
-            "AWS_SHARED_CREDENTIALS_FILE": nowhere,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_PAGER": "",
-        }
+        | {"HOME": str(home)}
+        | aws_variables(endpoint, home)
         | (credentials.variables() if credentials else {})
     )
+
+
+def aws_variables(endpoint: str, home: Path) -> dict[str, str]:
+    """The `AWS_*` variables that lead every SDK to the emulation, and to no configuration file or metadata service.
+
+    Raises:
+        UsageError: The endpoint is not on loopback.
+    """
+    nowhere = str(home / "no-such-aws-config")
+    return {
+        "AWS_ENDPOINT_URL": require_loopback(endpoint),
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_CONFIG_FILE": nowhere,
+        "AWS_SHARED_CREDENTIALS_FILE": nowhere,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_PAGER": "",
+    }
+
+
+@contextmanager
+def own_process_scrubbed(endpoint: str, home: Path) -> Iterator[None]:
+    """Inside it, this process's own environment is a child's too: a careless `boto3.client("s3")` in a test goes to
+    the emulation, without credentials, whatever the user's shell holds."""
+    before = {name: value for name, value in os.environ.items() if _speaks_aws(name)}
+    for name in before:
+        del os.environ[name]
+    ours = aws_variables(endpoint, home)
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+def _speaks_aws(name: str) -> bool:
+    return name.upper().startswith(("AWS_", "TF_", "TG_", "TERRAGRUNT_", "BOTO_", "LOCALSTACK_"))

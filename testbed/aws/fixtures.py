@@ -16,7 +16,7 @@ from localstack_client.session import Session as LocalStackSession
 
 from testbed.aws.accounts import REGION, find_account
 from testbed.aws.cloud import Cloud
-from testbed.aws.environment import Credentials
+from testbed.aws.environment import Credentials, own_process_scrubbed
 from testbed.aws.terragrunt import Terragrunt
 from testbed.platform import platforms_folder
 from testbed.toolchain import Toolchain
@@ -48,7 +48,8 @@ def aws(request: pytest.FixtureRequest) -> Iterator[Cloud]:
             cloud = Cloud.up(folder, Toolchain(), request.config.getoption("--testbed-aws"))
         else:
             cloud.supervisor.lease()
-    yield cloud
+    with own_process_scrubbed(cloud.endpoint, cloud.folder / "home"):
+        yield cloud
     with lock:
         if int(cloud.supervisor.status()["leases"]) <= 1:
             cloud.down()
@@ -69,13 +70,14 @@ def localstack_session(aws: Cloud) -> Callable[[str], LocalStackSession]:
 
     def session(account: str) -> LocalStackSession:
         credentials = aws.admin(find_account(account).name)
-        return LocalStackSession(
+        found = LocalStackSession(
             aws_access_key_id=credentials.access_key_id,
             aws_secret_access_key=credentials.secret_access_key,
             aws_session_token=credentials.session_token,
             region_name=REGION,
-            localstack_host=aws.endpoint.removeprefix("http://"),
         )
+        found.common_protected_kwargs["aws_session_token"] = credentials.session_token  # it drops the token otherwise
+        return found
 
     return session
 

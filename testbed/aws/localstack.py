@@ -139,9 +139,12 @@ class LocalStack:
             ComponentDied: It ended.
         """
 
+        http = requests.Session()
+        http.trust_env = False  # no proxy of the user's
+
         def probe() -> tuple[bool, object]:
             self.supervisor.require_running(COMPONENT)
-            answer = requests.get(f"{self.endpoint}/_localstack/health", timeout=5)
+            answer = http.get(f"{self.endpoint}/_localstack/health", timeout=5)
             return answer.ok, answer.status_code
 
         wait_until(

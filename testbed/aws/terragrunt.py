@@ -9,13 +9,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from testbed.aws.cloud import Cloud
 from testbed.aws.environment import Credentials
 from testbed.errors import TestbedError, UsageError
+from testbed.supervisor import Supervisor
 from testbed.toolchain import Toolchain
 
 PROVIDER = "terraform-provider-aws"
@@ -71,6 +73,45 @@ class Terragrunt:
         work.mkdir(parents=True, exist_ok=True)
         shutil.copytree(repository, self.tree, dirs_exist_ok=True)
         self._config = provider_mirror(self._binaries[PROVIDER], work)
+        self.without: set[str] = set()
+        """Arguments that guards took out of the roots."""
+        self.skipped: set[str] = set()
+        """Steps of the pipeline that guards skip."""
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The cloud's: whoever has it, has the live tree."""
+        return self.cloud.supervisor
+
+    def use_root(self, text: str) -> None:
+        """Replace the live tree's root, less the arguments that guards took away."""
+        (self.tree / "live" / "root.hcl").write_text(_less(text, self.without))
+
+    @contextmanager
+    def root(self, path: Path) -> Iterator[None]:
+        """Use another root for a while."""
+        present = (self.tree / "live" / "root.hcl").read_text()
+        self.use_root(path.read_text())
+        try:
+            yield
+        finally:
+            (self.tree / "live" / "root.hcl").write_text(present)
+
+    def strip(self, where: str) -> dict[Path, str]:
+        """Take the arguments in `without` out of files; returns what the files were.
+
+        Raises:
+            LookupError: There is nothing to take out, so no guard to remove.
+        """
+        changed = {}
+        for path in self.tree.glob(where):
+            text = path.read_text()
+            if (less := _less(text, self.without)) != text:
+                changed[path] = text
+                path.write_text(less)
+        if not changed:
+            raise LookupError(f"no {', '.join(self.without)} in {where}")
+        return changed
 
     def environment(self, credentials: Credentials | None) -> dict[str, str]:
         """The environment of a run: the cloud's, and where the tools find each other."""
@@ -183,6 +224,10 @@ class Terragrunt:
         folder = self.component(account, component)
         shown = self.must(folder, "--log-level", "error", "output", "-json", credentials=credentials).output
         return {name: entry["value"] for name, entry in json.loads(shown[shown.index("{") :]).items()}
+
+
+def _less(text: str, arguments: set[str]) -> str:
+    return "".join(line for line in text.splitlines(keepends=True) if line.split("=")[0].strip() not in arguments)
 
 
 def changed(plan: dict[str, Any]) -> list[str]:

@@ -51,6 +51,8 @@ class Trail:
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
+        self._http = requests.Session()
+        self._http.trust_env = False  # no proxy of the user's
 
     def events(self, *accounts: str, after: int = 0) -> list[Event]:
         """The events of accounts by name (all seven without one) after a mark, in order.
@@ -60,7 +62,7 @@ class Trail:
         """
         found: dict[int, Event] = {}
         for account in [find_account(name) for name in accounts or ACCOUNTS]:
-            answer = requests.get(
+            answer = self._http.get(
                 f"{self._endpoint}/_testbed/trail", params={"account": account.id, "after": str(after)}, timeout=30
             )
             answer.raise_for_status()

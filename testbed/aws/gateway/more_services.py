@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from gaps import GAPS
 from localstack.aws.skeleton import Skeleton
 from localstack.aws.spec import load_service
 from localstack.services.moto import _proxy_moto
@@ -46,6 +47,7 @@ def add_services(trail: Any) -> None:
             return original(name)
         model = load_service(name)
         table: dict[str, Any] = dict.fromkeys(model.operation_names, _proxy_moto)
+        table |= GAPS.get(name, {})
         if name == "cloudtrail":
             table["LookupEvents"] = trail.lookup_events
         return SimpleNamespace(service=Service(name=name, skeleton=Skeleton(model, table)))

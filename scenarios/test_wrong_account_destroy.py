@@ -1,0 +1,129 @@
+"""`destroy` with another account's credentials in the shell: the incident that started it all."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from testbed.aws.accounts import ACCOUNTS
+from testbed.aws.cloud import Cloud
+from testbed.aws.guards import Line, PinnedAccounts
+from testbed.aws.terragrunt import Result, Terragrunt
+from testbed.aws.trail import Event
+from testbed.incident import Incident
+from testbed.sla import SlaRecorder
+
+BEFORE = Path(__file__).parents[1] / "fixtures" / "incidents" / "wrong-account"
+MEANT, SHELL = "sandbox", "staging"
+
+
+def vpcs(aws: Cloud, account: str) -> set[str]:
+    """The VPCs of an account, less the default one."""
+    found = aws.bootstrap(ACCOUNTS[account]).client("ec2").describe_vpcs()["Vpcs"]
+    return {vpc["VpcId"] for vpc in found if not vpc["IsDefault"]}
+
+
+def changes(events: list[Event]) -> list[str]:
+    """What changed state, less the lock of a state file: that is taken before a provider is asked anything."""
+    lock = ".tflock"
+    return [str(e) for e in events if e.changes_state and not str(e.parameters.get("Key", "")).endswith(lock)]
+
+
+def destroy(infra: Terragrunt, meant: str, shell: str) -> Result:
+    """`terragrunt destroy` in the folder of the account that is meant, with another account in the shell."""
+    folder = infra.component(meant, "vpc")
+    return infra.run(folder, "destroy", "-auto-approve", credentials=infra.cloud.admin(shell, who="engineer"))
+
+
+@pytest.mark.scenario(guard=PinnedAccounts(BEFORE / "root.hcl"), on="infra_cloud")
+def test_destroy_meant_for_sandbox_is_refused_for_staging(
+    aws: Cloud, infra_cloud: Terragrunt, guard: str, sla: SlaRecorder
+) -> None:
+    """Given staging's VPC, when an engineer destroys sandbox's with staging's credentials, then nothing is touched."""
+    staging = aws.admin("staging", who="engineer")
+    infra_cloud.apply("staging", "vpc", staging)
+    before = vpcs(aws, "staging")
+    assert len(before) == 1
+    mark = aws.trail.mark()
+    with sla.within("wrong-account-refused"):
+        result = destroy(infra_cloud, MEANT, SHELL)
+    after = vpcs(aws, "staging")
+    if not after:
+        with sla.within("vpc-recovery"):
+            infra_cloud.apply("staging", "vpc", staging)
+        assert len(vpcs(aws, "staging")) == 1
+        infra_cloud.destroy("staging", "vpc", staging)
+        raise Incident(f"staging's VPC is gone:\n{result.output[-600:]}")
+    assert result.code != 0
+    assert "not authorized to perform: sts:AssumeRole" in result.output, result.output
+    assert changes(aws.trail.events(after=mark)) == []
+    assert after == before
+    infra_cloud.destroy("staging", "vpc", staging)
+
+
+@pytest.mark.scenario(guard=Line("allowed_account_ids", "live/root.hcl"), on="allowed_accounts_only")
+def test_allowed_account_ids_alone_refuse(
+    aws: Cloud, allowed_accounts_only: Terragrunt, guard: str, sla: SlaRecorder
+) -> None:
+    """Given a root where only the provider knows its account, when the shell holds another, then the provider refuses."""
+    infra = allowed_accounts_only
+    staging = aws.admin("staging", who="engineer")
+    infra.apply("staging", "vpc", staging)
+    before = vpcs(aws, "staging")
+    mark = aws.trail.mark()
+    with sla.within("wrong-account-refused"):
+        result = destroy(infra, MEANT, SHELL)
+    after = vpcs(aws, "staging")
+    if not after:
+        raise Incident(f"staging's VPC is gone:\n{result.output[-600:]}")
+    assert result.code != 0
+    assert "AWS account ID not allowed" in result.output, result.output
+    assert changes(aws.trail.events(after=mark)) == []
+    assert after == before
+    infra.destroy("staging", "vpc", staging)
+
+
+@pytest.fixture
+def allowed_accounts_only(infra_cloud: Terragrunt) -> Terragrunt:
+    """The live tree with a root in which `allowed_account_ids` is the only guard."""
+    infra_cloud.use_root((BEFORE / "root-with-allowed-accounts.hcl").read_text())
+    return infra_cloud
+
+
+PAIRS = list(permutations(ACCOUNTS, 2))
+
+
+@pytest.mark.scenario(guard=PinnedAccounts(BEFORE / "root.hcl"), on="infra_cloud")
+def test_every_wrong_pairing_is_refused(
+    aws: Cloud, infra_cloud: Terragrunt, guard: str, sla: SlaRecorder
+) -> None:
+    """Given a VPC in every account, when any account's credentials meet any other's folder, then all VPCs stay."""
+    admins = {account: aws.admin(account, who="engineer") for account in ACCOUNTS}
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(lambda account: infra_cloud.apply(account, "vpc", admins[account]), ACCOUNTS))
+    before = {account: vpcs(aws, account) for account in ACCOUNTS}
+    assert all(len(found) == 1 for found in before.values())
+    mark = aws.trail.mark()
+    # A pairing works in the folder of the account that is meant: of two at a time no two share a folder.
+    shells = PAIRS if guard == "guard-on" else [("sandbox", name) for name in ACCOUNTS if name != "sandbox"]
+    by_folder = {meant: [shell for folder, shell in shells if folder == meant] for meant in ACCOUNTS}
+
+    def in_folder(meant: str) -> dict[tuple[str, str], Result]:
+        return {(meant, shell): destroy(infra_cloud, meant, shell) for shell in by_folder[meant]}
+
+    with sla.within("every-wrong-pairing"), ThreadPoolExecutor(max_workers=2) as pool:
+        results = {pair: result for done in pool.map(in_folder, ACCOUNTS) for pair, result in done.items()}
+    assert len(results) == len(shells)
+    gone = [account for account in ACCOUNTS if vpcs(aws, account) != before[account]]
+    if gone:
+        assert len(gone) == len(shells), f"without the guard every shell's own VPC goes, but only those of {gone} did"
+        raise Incident(f"the VPCs of {', '.join(gone)} are gone")
+    for pair, result in results.items():
+        assert result.code != 0, pair
+        assert "not authorized to perform: sts:AssumeRole" in result.output, (pair, result.output)
+    assert changes(aws.trail.events(after=mark)) == []
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(lambda account: infra_cloud.destroy(account, "vpc", admins[account]), ACCOUNTS))
