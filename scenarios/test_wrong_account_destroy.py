@@ -68,7 +68,7 @@ def test_destroy_meant_for_sandbox_is_refused_for_staging(
 def test_allowed_account_ids_alone_refuse(
     aws: Cloud, allowed_accounts_only: Terragrunt, guard: str, sla: SlaRecorder
 ) -> None:
-    """Given a root where only the provider knows its account, when the shell holds another, then the provider refuses."""
+    """Given a root where only the provider knows its account, when the shell holds another, then it refuses."""
     infra = allowed_accounts_only
     staging = aws.admin("staging", who="engineer")
     infra.apply("staging", "vpc", staging)
@@ -97,9 +97,7 @@ PAIRS = list(permutations(ACCOUNTS, 2))
 
 
 @pytest.mark.scenario(guard=PinnedAccounts(BEFORE / "root.hcl"), on="infra_cloud")
-def test_every_wrong_pairing_is_refused(
-    aws: Cloud, infra_cloud: Terragrunt, guard: str, sla: SlaRecorder
-) -> None:
+def test_every_wrong_pairing_is_refused(aws: Cloud, infra_cloud: Terragrunt, guard: str, sla: SlaRecorder) -> None:
     """Given a VPC in every account, when any account's credentials meet any other's folder, then all VPCs stay."""
     admins = {account: aws.admin(account, who="engineer") for account in ACCOUNTS}
     with ThreadPoolExecutor(max_workers=2) as pool:

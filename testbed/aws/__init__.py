@@ -1,0 +1,1 @@
+"""The AWS side: seven accounts, their landing zone, and real Terraform tools against them."""

@@ -65,7 +65,9 @@ def accounts() -> None:
 
 
 @app.command()
-def trail(account: Annotated[str | None, typer.Argument(help="An account by name; all seven without one.")] = None) -> None:
+def trail(
+    account: Annotated[str | None, typer.Argument(help="An account by name; all seven without one.")] = None,
+) -> None:
     """Print the calls so far: who, with which kind of credential, what."""
     cloud = _attached()
     for event in cloud.trail.events(*([account] if account else [])):

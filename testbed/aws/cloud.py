@@ -6,7 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import boto3
 from botocore.config import Config
@@ -43,7 +43,7 @@ class _HandOver(BaseModel):
 class Cloud:
     """Running accounts. Made by `up`, or by `attach` in another process.
 
-    Every boto3 session and every child gets an explicit endpoint and explicit credentials, nothing from the user's shell.
+    Every boto3 session and every child gets an explicit endpoint and explicit credentials, none of the user's shell.
     """
 
     def __init__(self, supervisor: Supervisor, port: int, backend: Backend = "process") -> None:
@@ -117,6 +117,19 @@ class Cloud:
         cloud.timings = hand_over.timings
         return cloud
 
+    def require_running(self) -> None:
+        """Raise `ComponentDied` when the emulation has ended, with its exit and the end of its log."""
+        self.supervisor.require_running(COMPONENT)
+
+    def restart(self) -> None:
+        """Start the emulation again after it died: seven empty accounts with their landing zone.
+
+        Its state was in memory, so resources and the states that name them are gone together.
+        """
+        self.supervisor.revive(COMPONENT)
+        self.localstack.ready()
+        build(self.bootstrap)
+
     def down(self) -> None:
         """Stop everything and remove the folder."""
         self.supervisor.destroy()
@@ -174,7 +187,7 @@ class Cloud:
             ),
             Fidelity(
                 part="AWS access control",
-                real="web identity tokens are verified: signature, issuer, audience, expiry, and the role's trust policy",
+                real="web identity tokens are verified: signature, issuer, audience, expiry, the role's trust policy",
                 simulated="identity, permission boundary, session, service control, trust and bucket policies are "
                 "evaluated at the gateway (resources for S3, STS, IAM, KMS and Secrets Manager, else actions alone); "
                 "request signatures are not verified; issuers' keys come from files instead of discovery",
@@ -205,17 +218,17 @@ class _LoopbackSession(boto3.Session):
         )
         self._endpoint = require_loopback(endpoint)
 
-    def _options(self, options: dict[str, object]) -> dict[str, object]:
+    def _options(self, options: dict[str, Any]) -> dict[str, Any]:
         given = options.setdefault("endpoint_url", self._endpoint)
         require_loopback(str(given))
         style = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}, proxies={})
         config = options.get("config")
         return options | {"config": style.merge(config) if isinstance(config, Config) else style}
 
-    def client(self, service_name, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN201
+    def client(self, service_name: str, **options: Any) -> Any:  # type: ignore[override]
         """A client of a service; an endpoint off loopback is refused."""
         return super().client(service_name, **self._options(options))
 
-    def resource(self, service_name, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN201
+    def resource(self, service_name: str, **options: Any) -> Any:  # type: ignore[override]
         """A resource of a service; an endpoint off loopback is refused."""
         return super().resource(service_name, **self._options(options))

@@ -37,7 +37,7 @@ class LocalStackContainer:
                 why="the package testcontainers is not installed",
                 fix="pip install testcontainers, or use the default backend `process`",
             )
-        import docker  # noqa: PLC0415
+        import docker
 
         try:
             docker.from_env().ping()
@@ -50,10 +50,10 @@ class LocalStackContainer:
 
     def start(self) -> None:
         """Start the container; it is removed when this process ends, also after kill -9 (testcontainers' reaper)."""
-        import jwt  # noqa: PLC0415
-        from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+        import jwt
+        from testcontainers.core.container import DockerContainer
 
-        from testbed.aws.localstack import GATEWAY, settings  # noqa: PLC0415
+        from testbed.aws.localstack import GATEWAY, settings
 
         self._localstack.issuers.mkdir(parents=True, exist_ok=True)
         container = (

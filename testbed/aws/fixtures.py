@@ -27,9 +27,7 @@ INFRA_CLOUD = Path("fixtures/infra-cloud")
 def add_options(parser: pytest.Parser) -> None:
     """The options of the AWS side."""
     group = parser.getgroup("testbed")
-    group.addoption(
-        "--testbed-aws", choices=["process", "container"], default="process", help="how LocalStack runs"
-    )
+    group.addoption("--testbed-aws", choices=["process", "container"], default="process", help="how LocalStack runs")
     group.addoption(
         "--testbed-infra-cloud", type=Path, default=None, help="your infrastructure repository (modules/ and live/)"
     )
@@ -37,7 +35,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def aws(request: pytest.FixtureRequest) -> Iterator[Cloud]:
-    """Seven accounts: one emulation for the session, shared by all workers of pytest-xdist. The last one out stops it."""
+    """Seven accounts: one emulation for the session, shared by all workers of pytest-xdist; the last one stops it."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
     folder = platforms_folder() / f"aws-{run[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)

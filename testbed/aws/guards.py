@@ -5,6 +5,7 @@ Their subject is the fixture `infra_cloud` (`Terragrunt`) or `aws` (`Cloud`): `s
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,3 +96,32 @@ class ServiceControlPolicy:
         finally:
             for target in targets:
                 organizations.attach_policy(PolicyId=policy, TargetId=target)
+
+
+class OwnComponent:
+    """A component that stands for itself, with a state of its own; removed, another one takes it in.
+
+    Args:
+        account: Where it is.
+        host: The component that takes it in.
+        merged: A folder with the host's module and `terragrunt.hcl` as they would be then.
+    """
+
+    def __init__(self, account: str, host: str, merged: Path) -> None:
+        self.account = account
+        self.host = host
+        self.merged = merged
+
+    @contextmanager
+    def removed(self, infra: Terragrunt) -> Iterator[None]:
+        """Use the merged component in the working copy, and the present one again."""
+        component = infra.component(self.account, self.host) / "terragrunt.hcl"
+        present = component.read_text()
+        module = infra.tree / "modules" / "merged"
+        shutil.copytree(self.merged, module, dirs_exist_ok=True)
+        component.write_text((self.merged / "terragrunt.hcl").read_text())
+        try:
+            yield
+        finally:
+            component.write_text(present)
+            shutil.rmtree(module)

@@ -68,9 +68,7 @@ def _organization(organizations: Any) -> None:
                 AccountId=account.id, SourceParentId=root, DestinationParentId=units[account.unit]
             )
     for name, document in SERVICE_CONTROL_POLICIES.items():
-        policy = organizations.create_policy(
-            Name=name, Description=name, Type=SCP, Content=json.dumps(document)
-        )
+        policy = organizations.create_policy(Name=name, Description=name, Type=SCP, Content=json.dumps(document))
         for unit in units.values():
             organizations.attach_policy(PolicyId=policy["Policy"]["PolicySummary"]["Id"], TargetId=unit)
 

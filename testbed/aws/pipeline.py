@@ -115,6 +115,8 @@ def verify_policies(repository: Path, toolchain: Toolchain) -> str:
             timeout=120,
         )
         if answer.returncode or "0 tests" in answer.stdout:
-            raise TestbedError(f"the tests of policy/{policy.name} failed", why=answer.stdout + answer.stderr, fix="fix it")
+            raise TestbedError(
+                f"the tests of policy/{policy.name} failed", why=answer.stdout + answer.stderr, fix="fix it"
+            )
         outputs.append(answer.stdout.strip())
     return "\n".join(outputs)

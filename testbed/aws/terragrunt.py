@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from testbed.aws.accounts import REGION
 from testbed.aws.cloud import Cloud
 from testbed.aws.environment import Credentials
 from testbed.errors import TestbedError, UsageError
@@ -24,6 +25,8 @@ PROVIDER = "terraform-provider-aws"
 PROVIDER_VERSION = "6.34.0"
 TOOLS = ("tofu", "terragrunt", PROVIDER)
 TIMEOUT = 600.0
+REFRESH = "refresh"
+"""The step of a plan in which the real resources are read."""
 
 
 class RunFailed(TestbedError):
@@ -67,16 +70,19 @@ class Terragrunt:
                 fix="name the folder that holds both",
             )
         self.cloud = cloud
+        self._toolchain = toolchain
         self._binaries = toolchain.ensure(TOOLS)
         self.work = work
         self.tree = work / "infra-cloud"
         work.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(repository, self.tree, dirs_exist_ok=True)
+        shutil.copytree(repository, self.tree, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".terragrunt-cache"))
         self._config = provider_mirror(self._binaries[PROVIDER], work)
         self.without: set[str] = set()
         """Arguments that guards took out of the roots."""
         self.skipped: set[str] = set()
         """Steps of the pipeline that guards skip."""
+        self.variables: dict[str, str] = {}
+        """Further variables for every command, such as those that `get_env` reads."""
 
     @property
     def supervisor(self) -> Supervisor:
@@ -97,6 +103,26 @@ class Terragrunt:
         finally:
             (self.tree / "live" / "root.hcl").write_text(present)
 
+    def add(self, source: Path, account: str, name: str) -> None:
+        """Add a component to the working copy: its `*.tf` as a module, its `terragrunt.hcl` in the account.
+
+        A component of that name is replaced.
+        """
+        module = self.tree / "modules" / name
+        component = self.tree / "live" / account / REGION / name
+        for folder in (module, component):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        for path in source.glob("*.tf"):
+            shutil.copy(path, module)
+        shutil.copy(source / "terragrunt.hcl", component)
+
+    def another(self) -> Terragrunt:
+        """A second working copy of the tree as it is now: somebody else's machine."""
+        copy = Terragrunt(self.cloud, self._toolchain, self.work / "another", self.tree)
+        copy.without, copy.skipped = self.without, self.skipped
+        return copy
+
     def strip(self, where: str) -> dict[Path, str]:
         """Take the arguments in `without` out of files; returns what the files were.
 
@@ -115,18 +141,22 @@ class Terragrunt:
 
     def environment(self, credentials: Credentials | None) -> dict[str, str]:
         """The environment of a run: the cloud's, and where the tools find each other."""
-        return self.cloud.environment(credentials) | {
-            "TF_CLI_CONFIG_FILE": str(self._config),
-            "TF_IN_AUTOMATION": "1",
-            "TF_INPUT": "0",
-            "CHECKPOINT_DISABLE": "1",
-            "TG_TF_PATH": str(self._binaries["tofu"]),
-            "TG_NON_INTERACTIVE": "true",
-            "TG_NO_COLOR": "true",
-            "TG_NO_AUTO_PROVIDER_CACHE_DIR": "true",  # the mirror is linked to, not copied
-            "TG_DEPENDENCY_FETCH_OUTPUT_FROM_STATE": "true",
-            "TG_DOWNLOAD_DIR": str(self.work / "cache"),
-        }
+        return (
+            self.cloud.environment(credentials)
+            | {
+                "TF_CLI_CONFIG_FILE": str(self._config),
+                "TF_IN_AUTOMATION": "1",
+                "TF_INPUT": "0",
+                "CHECKPOINT_DISABLE": "1",
+                "TG_TF_PATH": str(self._binaries["tofu"]),
+                "TG_NON_INTERACTIVE": "true",
+                "TG_NO_COLOR": "true",
+                "TG_NO_AUTO_PROVIDER_CACHE_DIR": "true",  # the mirror is linked to, not copied
+                "TG_DEPENDENCY_FETCH_OUTPUT_FROM_STATE": "true",
+                "TG_DOWNLOAD_DIR": str(self.work / "cache"),
+            }
+            | self.variables
+        )
 
     def component(self, account: str, name: str) -> Path:
         """The folder of a component in the working copy.
@@ -134,7 +164,9 @@ class Terragrunt:
         Raises:
             UsageError: There is none; the message names those that are.
         """
-        found = {folder.parent.name: folder.parent for folder in (self.tree / "live" / account).glob("*/*/terragrunt.hcl")}
+        found = {
+            folder.parent.name: folder.parent for folder in (self.tree / "live" / account).glob("*/*/terragrunt.hcl")
+        }
         if name not in found:
             raise UsageError(
                 f"the account {account!r} has no component {name!r}",
@@ -187,9 +219,11 @@ class Terragrunt:
 
         Raises:
             RunFailed: It did not.
+            ComponentDied: It did not because the emulation ended; states and resources are gone together.
         """
         result = self.run(folder, *arguments, credentials=credentials)
         if result.code:
+            self.cloud.require_running()
             raise RunFailed(
                 f"`terragrunt {' '.join(arguments)}` failed in {folder.relative_to(self.tree)}",
                 why=result.output[-3000:],
@@ -209,7 +243,8 @@ class Terragrunt:
     def changes(self, account: str, component: str, credentials: Credentials) -> list[str]:
         """What a plan of a component would change: addresses with their actions; empty for a clean plan."""
         folder = self.component(account, component)
-        self.must(folder, "plan", "-out=plan.out", credentials=credentials)
+        options = ["-refresh=false"] if REFRESH in self.skipped else []
+        self.must(folder, "plan", "-out=plan.out", *options, credentials=credentials)
         return changed(self.plan_json(account, component, credentials))
 
     def plan_json(self, account: str, component: str, credentials: Credentials) -> dict[str, Any]:

@@ -5,98 +5,37 @@ Each stands for what AWS does as far as a plan, an apply and a destroy can see i
 
 from __future__ import annotations
 
-from collections import defaultdict
-from datetime import UTC, datetime
 from typing import Any
 
+import gaps_eks
+import gaps_ram
 from localstack.aws.api import CommonServiceException, RequestContext
-from localstack.services.moto import call_moto
-from moto.eks.models import eks_backends
-from moto.iam.models import iam_backends
-
-WORKER_POLICY = "AmazonEKSWorkerNodePolicy"
-_addons: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+from moto.elasticache.models import elasticache_backends
+from moto.kafka.models import kafka_backends
 
 
-def _not_found(message: str) -> CommonServiceException:
-    return CommonServiceException("ResourceNotFoundException", message, 404, True)
+def delete_cache_subnet_group(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
+    """`elasticache:DeleteCacheSubnetGroup`."""
+    groups = elasticache_backends[context.account_id][context.region].cache_subnet_groups
+    if groups.pop(wanted["CacheSubnetGroupName"], None) is None:
+        raise CommonServiceException("CacheSubnetGroupNotFoundFault", "There is no such subnet group", 404, True)
+    return {}
 
 
-def _cluster_addons(context: RequestContext, name: str) -> dict[str, dict[str, Any]]:
-    if name not in eks_backends[context.account_id][context.region].clusters:
-        raise _not_found(f"No cluster found for name: {name}.")
-    return _addons[(context.account_id, context.region, name)]
-
-
-def _addon(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
-    found = _cluster_addons(context, wanted["clusterName"]).get(wanted["addonName"])
-    if found is None:
-        raise _not_found(f"No addon: {wanted['addonName']} found in cluster: {wanted['clusterName']}")
-    return found
-
-
-def create_addon(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
-    """`eks:CreateAddon`: active at once."""
-    cluster, name = wanted["clusterName"], wanted["addonName"]
-    now = datetime.now(UTC)
-    found = {
-        "addonName": name,
-        "clusterName": cluster,
-        "status": "ACTIVE",
-        "addonVersion": wanted.get("addonVersion") or "v1.0.0-eksbuild.1",
-        "health": {"issues": []},
-        "addonArn": f"arn:aws:eks:{context.region}:{context.account_id}:addon/{cluster}/{name}/0",
-        "createdAt": now,
-        "modifiedAt": now,
-        "tags": wanted.get("tags") or {},
-    }
-    _cluster_addons(context, cluster)[name] = found
-    return {"addon": found}
-
-
-def describe_addon(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
-    """`eks:DescribeAddon`."""
-    return {"addon": _addon(context, wanted)}
-
-
-def delete_addon(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
-    """`eks:DeleteAddon`: gone at once."""
-    found = _addon(context, wanted)
-    del _cluster_addons(context, wanted["clusterName"])[wanted["addonName"]]
-    return {"addon": found | {"status": "DELETING"}}
-
-
-def list_addons(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
-    """`eks:ListAddons`."""
-    return {"addons": sorted(_cluster_addons(context, wanted["clusterName"]))}
-
-
-def create_nodegroup(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
-    """`eks:CreateNodegroup`: its nodes register only if their role may be a node's.
-
-    AWS accepts the call, then the machines fail to join; so the group is made and its status says CREATE_FAILED.
-    """
-    answer = call_moto(context)
-    name = wanted["nodeRole"].rsplit("/", 1)[-1]
-    roles = iam_backends[context.account_id]["aws"].roles.values()
-    role = next((entry for entry in roles if entry.name == name), None)
-    attached = {arn.rsplit("/", 1)[-1] for arn in role.managed_policies} if role else set()
-    if WORKER_POLICY not in attached:
-        cluster = eks_backends[context.account_id][context.region].clusters[wanted["clusterName"]]
-        group = cluster.nodegroups[wanted["nodegroupName"]]
-        why = f"role {name} does not exist" if role is None else f"role {name} lacks {WORKER_POLICY}"
-        message = f"Instances failed to join the kubernetes cluster: {why}"
-        group.status = "CREATE_FAILED"
-        group.health = {"issues": [{"code": "NodeCreationFailure", "message": message, "resourceIds": []}]}
-    return answer
+def get_bootstrap_brokers(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
+    """`kafka:GetBootstrapBrokers`: names as AWS forms them; nothing listens there."""
+    cluster = kafka_backends[context.account_id][context.region].clusters.get(wanted["ClusterArn"])
+    if cluster is None:
+        raise CommonServiceException("NotFoundException", "The cluster does not exist", 404, True)
+    host = (
+        f"{cluster.cluster_name}.{wanted['ClusterArn'].rsplit('/', 1)[-1][:6]}.c2.kafka.{context.region}.amazonaws.com"
+    )
+    return {"BootstrapBrokerStringSaslIam": ",".join(f"b-{number}.{host}:9098" for number in (1, 2))}
 
 
 GAPS: dict[str, dict[str, Any]] = {
-    "eks": {
-        "CreateAddon": create_addon,
-        "DescribeAddon": describe_addon,
-        "DeleteAddon": delete_addon,
-        "ListAddons": list_addons,
-        "CreateNodegroup": create_nodegroup,
-    },
+    "eks": gaps_eks.OPERATIONS,
+    "elasticache": {"DeleteCacheSubnetGroup": delete_cache_subnet_group},
+    "kafka": {"GetBootstrapBrokers": get_bootstrap_brokers},
+    "ram": gaps_ram.OPERATIONS,
 }

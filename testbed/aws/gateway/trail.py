@@ -1,9 +1,9 @@
 """A record of every call, as CloudTrail keeps it: who, with which kind of credential, what, and whether it was refused.
 
-Neither LocalStack nor moto implements `cloudtrail:LookupEvents`. It is answered from this record: per account, management
-events only, newest first. `GET /_testbed/trail?account=ID` also gives data events (S3 objects): what an organization's
-trail would deliver to its bucket, at once instead of after minutes. Events are kept in memory, the newest first to go
-last: `KEPT` per account.
+Neither LocalStack nor moto implements `cloudtrail:LookupEvents`. It is answered from this record: per account,
+management events only, newest first. `GET /_testbed/trail?account=ID` also gives data events (S3 objects): what a trail of the
+organization would deliver to its bucket, at once instead of after minutes. The newest `KEPT` events of each account are
+kept, in memory.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ class Trail:
         """`cloudtrail:LookupEvents`."""
         found = [entry for entry in reversed(self.events(context.account_id)) if entry["managementEvent"]]
         for attribute in wanted.get("LookupAttributes") or []:
-            found = [entry for entry in found if _attribute(entry, attribute["AttributeKey"]) == attribute["AttributeValue"]]
+            found = [
+                entry for entry in found if _attribute(entry, attribute["AttributeKey"]) == attribute["AttributeValue"]
+            ]
         for name, keep in (("StartTime", lambda a, b: a >= b), ("EndTime", lambda a, b: a <= b)):
             if wanted.get(name):
                 limit = wanted[name].astimezone(UTC) if wanted[name].tzinfo else wanted[name].replace(tzinfo=UTC)
