@@ -32,10 +32,11 @@ def changes(events: list[Event]) -> list[str]:
     return [str(e) for e in events if e.changes_state and not str(e.parameters.get("Key", "")).endswith(lock)]
 
 
-def destroy(infra: Terragrunt, meant: str, shell: str) -> Result:
-    """`terragrunt destroy` in the folder of the account that is meant, with another account in the shell."""
-    folder = infra.component(meant, "vpc")
-    return infra.run(folder, "destroy", "-auto-approve", credentials=infra.cloud.admin(shell, who="engineer"))
+def destroy(infra: Terragrunt, meant: str, shell: str, component: str = "vpc") -> Result:
+    """`terragrunt destroy` on a fresh checkout, in the folder of one account, with another account in the shell."""
+    folder = infra.component(meant, component)
+    engineer = infra.cloud.admin(shell, who="engineer")
+    return infra.run(folder, "destroy", "-auto-approve", credentials=engineer, cache=f"{meant}-{shell}")
 
 
 @pytest.mark.scenario(guard=PinnedAccounts(BEFORE / "root.hcl"), on="infra_cloud")
@@ -100,8 +101,10 @@ PAIRS = list(permutations(ACCOUNTS, 2))
 def test_every_wrong_pairing_is_refused(aws: Cloud, infra_cloud: Terragrunt, guard: str, sla: SlaRecorder) -> None:
     """Given a VPC in every account, when any account's credentials meet any other's folder, then all VPCs stay."""
     admins = {account: aws.admin(account, who="engineer") for account in ACCOUNTS}
+    for account in ACCOUNTS:
+        infra_cloud.add(BEFORE / "vpc-only", account, "vpc-only")
     with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(lambda account: infra_cloud.apply(account, "vpc", admins[account]), ACCOUNTS))
+        list(pool.map(lambda account: infra_cloud.apply(account, "vpc-only", admins[account]), ACCOUNTS))
     before = {account: vpcs(aws, account) for account in ACCOUNTS}
     assert all(len(found) == 1 for found in before.values())
     mark = aws.trail.mark()
@@ -110,7 +113,7 @@ def test_every_wrong_pairing_is_refused(aws: Cloud, infra_cloud: Terragrunt, gua
     by_folder = {meant: [shell for folder, shell in shells if folder == meant] for meant in ACCOUNTS}
 
     def in_folder(meant: str) -> dict[tuple[str, str], Result]:
-        return {(meant, shell): destroy(infra_cloud, meant, shell) for shell in by_folder[meant]}
+        return {(meant, shell): destroy(infra_cloud, meant, shell, "vpc-only") for shell in by_folder[meant]}
 
     with sla.within("every-wrong-pairing"), ThreadPoolExecutor(max_workers=2) as pool:
         results = {pair: result for done in pool.map(in_folder, ACCOUNTS) for pair, result in done.items()}
@@ -118,10 +121,11 @@ def test_every_wrong_pairing_is_refused(aws: Cloud, infra_cloud: Terragrunt, gua
     gone = [account for account in ACCOUNTS if vpcs(aws, account) != before[account]]
     if gone:
         assert len(gone) == len(shells), f"without the guard every shell's own VPC goes, but only those of {gone} did"
+        infra_cloud.destroy("sandbox", "vpc-only", admins["sandbox"])
         raise Incident(f"the VPCs of {', '.join(gone)} are gone")
     for pair, result in results.items():
         assert result.code != 0, pair
         assert "Cannot assume IAM Role" in result.output, (pair, result.output)
     assert changes(aws.trail.events(after=mark)) == []
     with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(lambda account: infra_cloud.destroy(account, "vpc", admins[account]), ACCOUNTS))
+        list(pool.map(lambda account: infra_cloud.destroy(account, "vpc-only", admins[account]), ACCOUNTS))

@@ -153,7 +153,6 @@ class Terragrunt:
                 "TG_NO_COLOR": "true",
                 "TG_NO_AUTO_PROVIDER_CACHE_DIR": "true",  # the mirror is linked to, not copied
                 "TG_DEPENDENCY_FETCH_OUTPUT_FROM_STATE": "true",
-                "TG_DOWNLOAD_DIR": str(self.work / "cache"),
             }
             | self.variables
         )
@@ -175,18 +174,26 @@ class Terragrunt:
             )
         return found[name]
 
-    def start(self, folder: Path, arguments: Sequence[str], credentials: Credentials | None) -> subprocess.Popen[str]:
-        """Start a command and return at once; it dies with us."""
+    def start(
+        self, folder: Path, arguments: Sequence[str], credentials: Credentials | None, cache: str = "cache"
+    ) -> subprocess.Popen[str]:
+        """Start a command and return at once.
+
+        Args:
+            folder: A component's.
+            arguments: Terragrunt's.
+            credentials: What the shell holds.
+            cache: Where modules are downloaded to and backends initialised; another name is a fresh checkout.
+        """
         return subprocess.Popen(
             [self._binaries["terragrunt"], *arguments],
             cwd=folder,
-            env=self.environment(credentials),
+            env=self.environment(credentials) | {"TG_DOWNLOAD_DIR": str(self.work / cache)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            process_group=None,
         )
 
     def finish(self, process: subprocess.Popen[str], timeout: float = TIMEOUT) -> Result:
@@ -210,9 +217,9 @@ class Terragrunt:
             raise
         return Result(process.returncode, output, time.monotonic() - began)
 
-    def run(self, folder: Path, *arguments: str, credentials: Credentials | None) -> Result:
-        """Run a Terragrunt command in a folder; any exit code is returned."""
-        return self.finish(self.start(folder, arguments, credentials))
+    def run(self, folder: Path, *arguments: str, credentials: Credentials | None, cache: str = "cache") -> Result:
+        """Run a Terragrunt command in a folder; any exit code is returned. `cache` is as for `start`."""
+        return self.finish(self.start(folder, arguments, credentials, cache))
 
     def must(self, folder: Path, *arguments: str, credentials: Credentials | None) -> Result:
         """Run a Terragrunt command that has to succeed.

@@ -12,6 +12,7 @@ from moto.eks.models import eks_backends
 from moto.iam.models import iam_backends
 
 WORKER_POLICY = "AmazonEKSWorkerNodePolicy"
+_access: dict[str, dict[str, Any]] = {}
 _addons: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
 
 
@@ -74,13 +75,15 @@ def create_nodegroup(context: RequestContext, wanted: dict[str, Any]) -> dict[st
     AWS accepts the call, then the machines fail to join; so the group is made and its status says CREATE_FAILED.
     """
     answer = call_moto(context)
+    cluster = eks_backends[context.account_id][context.region].clusters[wanted["clusterName"]]
+    group = cluster.nodegroups[wanted["nodegroupName"]]
+    if not wanted.get("remoteAccess"):
+        group.remote_access = None  # moto makes one up
     name = wanted["nodeRole"].rsplit("/", 1)[-1]
     roles = iam_backends[context.account_id]["aws"].roles.values()
     role = next((entry for entry in roles if entry.name == name), None)
     attached = {arn.rsplit("/", 1)[-1] for arn in role.managed_policies} if role else set()
     if WORKER_POLICY not in attached:
-        cluster = eks_backends[context.account_id][context.region].clusters[wanted["clusterName"]]
-        group = cluster.nodegroups[wanted["nodegroupName"]]
         why = f"role {name} does not exist" if role is None else f"role {name} lacks {WORKER_POLICY}"
         message = f"Instances failed to join the kubernetes cluster: {why}"
         group.status = "CREATE_FAILED"
@@ -88,7 +91,28 @@ def create_nodegroup(context: RequestContext, wanted: dict[str, Any]) -> dict[st
     return answer
 
 
+def create_cluster(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
+    """`eks:CreateCluster`, with its access configuration."""
+    answer = call_moto(context)
+    config = wanted.get("accessConfig") or {}
+    _access[answer["cluster"]["arn"]] = {
+        "authenticationMode": config.get("authenticationMode", "CONFIG_MAP"),
+        "bootstrapClusterCreatorAdminPermissions": config.get("bootstrapClusterCreatorAdminPermissions", True),
+    }
+    return answer
+
+
+def describe_cluster(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
+    """`eks:DescribeCluster`, with its access configuration."""
+    answer = call_moto(context)
+    if found := _access.get(answer["cluster"]["arn"]):
+        answer["cluster"]["accessConfig"] = found
+    return answer
+
+
 OPERATIONS: dict[str, Any] = {
+    "CreateCluster": create_cluster,
+    "DescribeCluster": describe_cluster,
     "CreateAddon": create_addon,
     "DescribeAddon": describe_addon,
     "DeleteAddon": delete_addon,

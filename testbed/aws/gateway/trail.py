@@ -1,9 +1,9 @@
 """A record of every call, as CloudTrail keeps it: who, with which kind of credential, what, and whether it was refused.
 
 Neither LocalStack nor moto implements `cloudtrail:LookupEvents`. It is answered from this record: per account,
-management events only, newest first. `GET /_testbed/trail?account=ID` also gives data events (S3 objects): what a trail of the
-organization would deliver to its bucket, at once instead of after minutes. The newest `KEPT` events of each account are
-kept, in memory.
+management events only, newest first. `GET /_testbed/trail?account=ID` also gives data events (S3 objects): what a
+trail of the organization would deliver to its bucket, at once instead of after minutes. The newest `KEPT` events of
+each account are kept, in memory.
 """
 
 from __future__ import annotations

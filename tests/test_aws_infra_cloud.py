@@ -1,0 +1,104 @@
+"""The infrastructure repository and the tools that run it: bad input, policies, and an emulation that dies."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from testbed.aws.cloud import Cloud
+from testbed.aws.localstack import COMPONENT
+from testbed.aws.pipeline import verify_policies
+from testbed.aws.terragrunt import PROVIDER, RunFailed, Terragrunt
+from testbed.errors import TestbedError, UsageError
+from testbed.supervisor import ComponentDied
+from testbed.toolchain import Toolchain
+
+REPOSITORY = Path(__file__).parents[1] / "fixtures" / "infra-cloud"
+MODULES = {
+    "acm", "alb", "aurora", "ecr", "eks", "elasticache", "github-oidc", "iam-baseline", "irsa", "karpenter", "kms",
+    "msk", "opensearch", "route53-zone", "secrets", "state-backend", "transit-gateway", "vpc",
+}  # fmt: skip
+
+
+def test_eighteen_modules_with_their_interface() -> None:
+    assert {path.name for path in (REPOSITORY / "modules").iterdir()} == MODULES
+    for module in (REPOSITORY / "modules").iterdir():
+        for name in ("main.tf", "variables.tf", "outputs.tf", "versions.tf", "README.md"):
+            assert (module / name).read_text().strip(), f"{module.name}/{name}"
+
+
+def test_it_is_written_for_real_aws() -> None:
+    for path in (path for path in REPOSITORY.rglob("*") if path.is_file()):
+        text = path.read_text().lower()
+        for word in ("localstack", "moto", "127.0.0.1", "localhost", "endpoints"):
+            assert word not in text.replace("remote", ""), f"{word} in {path}"
+
+
+def test_policies_pass_their_own_tests() -> None:
+    assert "0 failures" in verify_policies(REPOSITORY, Toolchain())
+
+
+def test_a_folder_that_is_no_repository_is_refused(aws: Cloud, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no infrastructure repository") as refused:
+        Terragrunt(aws, Toolchain(), tmp_path / "work", tmp_path)
+    assert refused.value.fix
+
+
+def test_an_unknown_component_is_refused(infra_cloud: Terragrunt) -> None:
+    with pytest.raises(UsageError, match="no component 'vcp'") as refused:
+        infra_cloud.component("staging", "vcp")
+    assert "vpc" in refused.value.why
+
+
+def test_a_provider_that_cannot_be_built_is_a_clear_error(
+    aws: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    ready = Toolchain().cache / "tools"
+    (cache / "tools").mkdir(parents=True)
+    for tool in ("tofu", "terragrunt"):
+        (cache / "tools" / tool).symlink_to(ready / tool)
+    monkeypatch.setenv("GOPROXY", "off")
+    monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
+    with pytest.raises(TestbedError, match=PROVIDER) as refused:
+        Terragrunt(aws, Toolchain(cache=cache), tmp_path / "work", REPOSITORY)
+    assert refused.value.fix
+
+
+def test_a_malformed_live_tree_is_a_clear_error(aws: Cloud, infra_cloud: Terragrunt) -> None:
+    folder = infra_cloud.component("sandbox", "vpc")
+    (folder / "terragrunt.hcl").write_text('include "root" {\n')
+    with pytest.raises(RunFailed, match="sandbox/eu-west-1/vpc") as failed:
+        infra_cloud.must(folder, "plan", credentials=aws.admin("sandbox"))
+    assert "terragrunt.hcl" in failed.value.why
+
+
+@pytest.fixture
+def own_cloud(tmp_path_factory: pytest.TempPathFactory) -> Cloud:
+    """Accounts of the test's own, to be killed."""
+    cloud = Cloud.up(tmp_path_factory.mktemp("own"), Toolchain())
+    yield cloud
+    cloud.down()
+
+
+def test_killed_in_the_middle_of_an_apply(own_cloud: Cloud, tmp_path: Path) -> None:
+    infra = Terragrunt(own_cloud, Toolchain(), tmp_path / "work", REPOSITORY)
+    admin = own_cloud.admin("sandbox")
+    folder = infra.component("sandbox", "vpc")
+    running = infra.start(folder, ["apply", "-auto-approve"], admin)
+    assert running.stdout is not None
+    said = ""
+    while "Creating..." not in said:
+        line = running.stdout.readline()
+        assert line, f"the apply ended before anything was made:\n{said}"
+        said += line
+    own_cloud.supervisor.signal(COMPONENT, signal.SIGKILL)
+    assert infra.finish(running).code != 0
+    with pytest.raises(ComponentDied, match="localstack died") as died:
+        infra.apply("sandbox", "vpc", admin)
+    assert died.value.fix
+    own_cloud.restart()
+    assert infra.apply("sandbox", "vpc", own_cloud.admin("sandbox")).code == 0
+    assert infra.changes("sandbox", "vpc", own_cloud.admin("sandbox")) == []
