@@ -61,7 +61,7 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     try:
         spec = wanted(request.session)
         kept = config.getoption("--testbed-use")
-        found, folder, lock = _kept(kept, spec) if kept else _own(config, spec)
+        found, lock = _kept(kept, spec) if kept else _own(config, spec)
     except TestbedError as error:
         # Every scenario would only repeat it.
         request.session.shouldfail = f"there is no platform to test on: {error.what}"
@@ -74,17 +74,17 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     else:
         with FileLock(lock):
             try:
-                if int(found.supervisor.status()["leases"]) <= 1:
-                    found.down()
-                    return
+                last = int(found.supervisor.status()["leases"]) <= 1
             except SupervisorGone:  # a scenario may have ended it
+                last = True
+            if last:
                 found.down()
-                return
-            found.supervisor.release()
-    del folder
+                lock.unlink(missing_ok=True)  # nobody else has this run's number
+            else:
+                found.supervisor.release()
 
 
-def _kept(name: str, spec: PlatformSpec) -> tuple[Platform, Path, Path]:
+def _kept(name: str, spec: PlatformSpec) -> tuple[Platform, Path]:
     """A platform that `testbed up` left running, if it has what is needed."""
     folder = kept_folder(name)
     found = Platform.attach(folder, Toolchain())
@@ -99,10 +99,10 @@ def _kept(name: str, spec: PlatformSpec) -> tuple[Platform, Path, Path]:
             fix=f"`testbed down --name {name}`, then `testbed up --name {name}` with it; or choose other scenarios",
         )
     found.supervisor.lease()
-    return found, folder, folder.with_suffix(".lock")
+    return found, folder.with_suffix(".lock")
 
 
-def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path, Path]:
+def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path]:
     """A platform of this run's own; the first worker brings it up, the others join."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
     folder = platforms_folder() / f"run-{run[:12]}"
@@ -113,11 +113,11 @@ def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path, Pat
         found = Platform.attach(folder, toolchain)
         if found is not None:
             found.supervisor.lease()
-            return found, folder, lock
+            return found, lock
         toolchain.ensure(spec.tools())
         capture = config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-            return Platform.up(spec, folder, toolchain, _say), folder, lock
+            return Platform.up(spec, folder, toolchain, _say), lock
 
 
 def _say(text: str) -> None:

@@ -43,7 +43,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a scenario whose needs are not met fails instead of being skipped (default where $CI is set)",
     )
     add("--testbed-report", type=Path, default=Path(".testbed"), metavar="FOLDER", help="report and evidence go here")
-    add("--testbed-progress", action="store_true", help="say how the platform comes up")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -147,4 +146,4 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.write_line(f"report: {path}")
     skipped = [name for name, result in results.items() if "skipped" in (result.guard, result.control)]
     if skipped and not config.getoption(STRICT):
-        terminalreporter.write_line(f"{len(skipped)} scenarios were skipped; with {STRICT} they would fail")
+        terminalreporter.write_line(f"skipped scenarios: {len(skipped)}; with {STRICT} they would fail")
