@@ -45,10 +45,11 @@ def configured(config: pytest.Config) -> PlatformSpec:
 def wanted(session: pytest.Session) -> PlatformSpec:
     """The configured platform with the add-ons and clusters that the collected tests need, and no more."""
     spec = configured(session.config)
+    runnable = [item for item in session.items if not needs.unmet(item, spec)]
     return spec.model_copy(
         update={
-            "addons": needs.addons_of(session.items, spec.addons),
-            "clusters": needs.clusters_of(session.items, spec),
+            "addons": needs.addons_of(runnable, spec.addons),
+            "clusters": needs.clusters_of(runnable, spec),
         }
     )
 
@@ -120,6 +121,14 @@ def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path]:
             return Platform.up(spec, folder, toolchain, _say), lock
 
 
+def refuse_unmet(item: pytest.Item, spec: PlatformSpec) -> None:
+    """Skip a test whose needs the platform cannot meet, or fail it where skipping would hide that."""
+    if reason := needs.unmet(item, spec):
+        if item.config.getoption(STRICT):
+            pytest.fail(f"{reason} ({STRICT})", pytrace=False)
+        pytest.skip(reason)
+
+
 def _say(text: str) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         sys.stderr.write(f"  {text}\n")
@@ -128,10 +137,7 @@ def _say(text: str) -> None:
 @pytest.fixture
 def guard(request: pytest.FixtureRequest, platform: Platform) -> Iterator[str]:
     """`guard-on`, or `control` while the scenario's guard is taken away. One scenario at a time has the platform."""
-    if reason := needs.unmet(request.node, platform.spec):
-        if request.config.getoption(STRICT):
-            pytest.fail(f"{reason} ({STRICT})", pytrace=False)
-        pytest.skip(reason)
+    refuse_unmet(request.node, platform.spec)
     marker = request.node.get_closest_marker("scenario")
     parts = platform.fidelity(needs.names(request.node))
     record(request.node, "fidelity", json.dumps([f"{part.part}: {part.simulated}" for part in parts if part.simulated]))

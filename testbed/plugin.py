@@ -14,7 +14,17 @@ import pytest
 from testbed import __version__, needs
 from testbed.config import BACKENDS
 from testbed.errors import TestbedError
-from testbed.fixtures import EVIDENCE, STRICT, cost_tags, guard, namespace, platform, sla
+from testbed.fixtures import (
+    EVIDENCE,
+    STRICT,
+    configured,
+    cost_tags,
+    guard,
+    namespace,
+    platform,
+    refuse_unmet,
+    sla,
+)
 from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.report.evidence import save_evidence
@@ -82,6 +92,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if mode is not None:
         record(item, "scenario", scenario_of(item.nodeid))
         record(item, "mode", mode)
+        if item.get_closest_marker("needs") is not None and not item.config.getoption("--testbed-use"):
+            refuse_unmet(item, configured(item.config))
 
 
 @pytest.hookimpl(wrapper=True)
