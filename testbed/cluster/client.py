@@ -14,6 +14,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
+from kubernetes.dynamic.resource import Resource
 
 from testbed.errors import TestbedError
 from testbed.wait import wait_until
@@ -153,7 +154,9 @@ class KubeClient:
         self._resource("Namespace", "v1")  # discovers
         found: dict[str, Any] = {}
         for resource in self._dynamic.resources.search() if self._dynamic else []:
-            if not (getattr(resource, "namespaced", False) and "list" in (resource.verbs or []) and resource.preferred):
+            if not isinstance(resource, Resource):  # the search finds a ResourceList beside each
+                continue
+            if not (resource.namespaced and resource.preferred and "list" in (resource.verbs or [])):
                 continue
             try:
                 items = resource.get(namespace=namespace).to_dict()["items"]
