@@ -253,8 +253,10 @@ class Toolchain:
 
     def _build(self, tool: Tool, listener: BuildListener) -> None:
         self._require_room(tool, self.cache)
-        go = install_go(self.cache, tool.go_needed)
         listener.building(tool)
+        if (go := self.go(tool)) is None:
+            listener.progress(tool, "installing Go", 0, 0)
+            go = install_go(self.cache, tool.go_needed)
         began = time.monotonic()
         with self._cache.making(tool, build_key(tool, go)) as part:
             scratch = part / "scratch"

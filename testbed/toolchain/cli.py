@@ -18,7 +18,7 @@ from testbed.toolchain.progress import build_with_progress
 
 app = typer.Typer(no_args_is_help=True, help="The pinned binaries: built once from Go modules, kept in a cache.")
 Names = Annotated[list[str] | None, typer.Argument(help="Tools by name; all of the lock without one.")]
-LOG_WIDTH = 160
+LOG_WIDTH = 140
 
 __all__ = ["app", "build_with_progress"]
 
@@ -33,11 +33,13 @@ def list_tools() -> None:
     for row in toolchain.status():
         seconds = f"{row.build_seconds:.1f}" if row.build_seconds is not None else ""
         size = f"{row.size / 1e6:.0f}" if row.size else ""
-        table.add_row(row.name, row.version, row.source, size, seconds, row.go or "", str(row.path or ""))
+        path = str(row.path or "").removeprefix(f"{toolchain.cache}/")
+        table.add_row(row.name, row.version, row.source, size, seconds, row.go or "", path)
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
     console.print(table)
+    console.print(f"cache: {toolchain.cache}", highlight=False, markup=False, soft_wrap=True)
     if toolchain.mirror is not None:
         console.print(f"mirror: {toolchain.mirror.describe()}", highlight=False, markup=False, soft_wrap=True)
     if stale := toolchain.stale_bytes():

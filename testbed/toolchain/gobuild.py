@@ -7,9 +7,7 @@ import json
 import os
 import re
 import select
-import signal
 import subprocess
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,8 +16,8 @@ from pathlib import Path
 from testbed.errors import TestbedError, UsageError
 from testbed.toolchain.go import Go
 from testbed.toolchain.lock import BUILD_FLAGS, Tool
+from testbed.toolchain.watched import watched
 
-WATCHDOG = Path(__file__).with_name("watchdog.py")
 TICK = 1.0
 """Seconds after which a silent go is reported as still at work."""
 
@@ -123,34 +121,11 @@ class _Run:
 def _running(go: Go, tool: Tool, arguments: list[str], scratch: Path) -> Iterator[_Run]:
     """Run go in the tool's module folder. It and all that it starts dies with us: on Ctrl-C, and on kill -9."""
     environment = {name: value for name, value in os.environ.items() if name not in _UNPINNED}
-    lifeline, ours = os.pipe()
+    environment |= _PINNED_ENVIRONMENT | {"GOTMPDIR": str(scratch)}
     with tempfile.TemporaryFile(dir=scratch) as output:
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", WATCHDOG, str(lifeline), go.binary, *arguments],
-                cwd=tool.folder,
-                env=environment | _PINNED_ENVIRONMENT | {"GOTMPDIR": str(scratch)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.PIPE,
-                pass_fds=[lifeline],
-                start_new_session=True,
-            )
+        with watched([go.binary, *arguments], cwd=tool.folder, env=environment, stdout=output) as process:
             run = _Run(process)
-            try:
-                yield run
-                process.wait()
-            except BaseException:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                raise
-            finally:
-                if process.stderr is not None:
-                    process.stderr.close()
-        finally:
-            os.close(lifeline)
-            os.close(ours)
+            yield run
         output.seek(0)
         run.output = output.read().decode(errors="replace")
     if process.returncode:
