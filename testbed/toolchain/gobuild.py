@@ -175,7 +175,10 @@ def _failure(tool: Tool, output: str) -> TestbedError:
             why=tail,
             fix="free some memory (the linker of the API server needs about 2 GB), or use TESTBED_MIRROR",
         )
-    if re.search(r"read-only file system|permission denied", output):
+    if re.search(
+        r"read-only file system|permission denied|failed to initialize build cache|build cache is (required|disabled)",
+        output,
+    ):
         return UsageError(
             f"{name} could not be built: go cannot write where it must",
             why=tail,

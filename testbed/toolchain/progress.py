@@ -77,9 +77,10 @@ class BuildProgress:
     def ready(self, tool: Tool, source: Source, seconds: float, size: int) -> None:
         """A tool is ready."""
         self.count += 1
+        announced = self._one is not None
         self._end_bar()
         self._bars.update(self._all, completed=self.count, count=f"{self.count}/{self.total}")
-        if source in {"built", "mirrored"} or seconds > 1 or self.console.is_terminal:
+        if announced or self.console.is_terminal:  # a log with a line for each cached tool tells nobody anything
             self._line(f"tools: {tool.name} {tool.version} {source} in {seconds:.1f} s, {size / 1e6:.0f} MB")
 
     def _begin(self, tool: Tool, verb: str, rest: str = "") -> None:

@@ -66,7 +66,9 @@ class Workshop:
                 archive.writestr(name, content)
         return f"{DEP} {version} {_h1(files)}\n{DEP} {version}/go.mod {_h1({'go.mod': mod})}\n"
 
-    def write_tool(self, version: str = "v1.2.3", source: str = MAIN, extra: str = "") -> None:
+    def write_tool(
+        self, version: str = "v1.2.3", source: str = MAIN, assets: str = "deploy/*.yaml", extra: str = ""
+    ) -> None:
         """Write the lock: one tool, `tiny`."""
         self.module.mkdir(parents=True, exist_ok=True)
         (self.module / "go.sum").write_text(self.publish(version))
@@ -74,7 +76,8 @@ class Workshop:
         (self.module / "main.go").write_text(source)
         (self.lock / "tools.toml").write_text(
             '[[tool]]\nname = "tiny"\nmodule = "tiny"\npackage = "testbed.invalid/tiny"\n'
-            f'version_of = "{DEP}"\nstamp = ["main.version={{version}}"]\nassets = ["deploy/*.yaml"]\n{extra}'
+            f'version_of = "{DEP}"\nstamp = ["main.version={{version}}"]\n'
+            f"assets = {[assets] if assets else []}\n{extra}"
         )
 
     def toolchain(self, mirror: Mirror | None = None) -> Toolchain:
@@ -88,7 +91,7 @@ class Workshop:
 
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """A lock with the tool `tiny`; modules come from a folder. Compiled packages of Go's own are shared with the user's."""
+    """A lock with the tool `tiny`; modules come from a folder. Go's compiled packages are shared with the user's."""
     shop = Workshop(tmp_path)
     monkeypatch.setenv("GOPROXY", shop.proxy.as_uri())
     monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
