@@ -65,25 +65,27 @@ def read_until(stream: IO[str] | None, words: str) -> None:
     pytest.fail(f"{words!r} never came; it said: {''.join(seen)}")
 
 
-def processes_of(shop: Workshop, program: str) -> list[list[str]]:
-    """Command lines of running processes of this test's build that have `program` in them."""
+def processes_of(shop: Workshop, *ends: str) -> list[list[str]]:
+    """Command lines of running processes of this test's builds that have a word with each of these ends."""
     found = []
     for process in psutil.process_iter():
         try:
             line = process.cmdline()
         except psutil.Error:
             continue
-        if any(str(shop.root) in word for word in line) and any(program in word for word in line):
+        if any(str(shop.root) in word for word in line) and all(
+            any(word.endswith(end) for word in line) for end in ends
+        ):
             found.append(line)
     return found
 
 
-def wait_for_process(shop: Workshop, program: str) -> None:
-    wait_until(f"{program} runs", lambda: (bool(seen := processes_of(shop, program)), seen), timeout=60)
+def wait_for_process(shop: Workshop, *ends: str) -> None:
+    wait_until(f"{' '.join(ends)} runs", lambda: (bool(seen := processes_of(shop, *ends)), seen), timeout=60)
 
 
 def wait_for_no_process(shop: Workshop) -> None:
-    wait_until("nothing of the build runs", lambda: (not (seen := processes_of(shop, "")), seen), timeout=10)
+    wait_until("nothing of the build runs", lambda: (not (seen := processes_of(shop)), seen), timeout=10)
 
 
 def test_a_build_gives_a_stamped_binary_and_the_assets_of_the_module(workshop: Workshop) -> None:
@@ -139,7 +141,7 @@ def test_what_other_versions_left_is_cleaned_and_the_rest_stays(workshop: Worksh
 
 def test_two_processes_build_a_tool_once(workshop: Workshop, held_go: Path) -> None:
     with start_build(workshop) as first:
-        wait_for_process(workshop, "held-bin/go")
+        wait_for_process(workshop, "held-bin/go", "build")
         with start_build(workshop) as second:
             read_until(second.stderr, "waiting for another process that builds tiny")
             held_go.unlink()
@@ -151,7 +153,7 @@ def test_two_processes_build_a_tool_once(workshop: Workshop, held_go: Path) -> N
 
 def test_a_tool_is_not_removed_while_it_is_built(workshop: Workshop, held_go: Path) -> None:
     with start_build(workshop) as building:
-        wait_for_process(workshop, "held-bin/go")
+        wait_for_process(workshop, "held-bin/go", "build")
         with pytest.raises(TestbedError, match="another process is building"):
             workshop.toolchain().clean(["tiny"])
         held_go.unlink()
@@ -161,7 +163,7 @@ def test_a_tool_is_not_removed_while_it_is_built(workshop: Workshop, held_go: Pa
 
 def test_kill_9_in_a_build_leaves_no_process_and_no_broken_tool(workshop: Workshop, held_go: Path) -> None:
     with start_build(workshop) as building:
-        wait_for_process(workshop, "held-bin/go")
+        wait_for_process(workshop, "held-bin/go", "build")
         building.kill()
     wait_for_no_process(workshop)
     assert workshop.toolchain().status()[0].source == "missing"
@@ -173,7 +175,7 @@ def test_kill_9_in_a_build_leaves_no_process_and_no_broken_tool(workshop: Worksh
 
 def test_ctrl_c_in_a_build_leaves_nothing(workshop: Workshop, held_go: Path) -> None:
     with start_build(workshop) as building:
-        wait_for_process(workshop, "held-bin/go")
+        wait_for_process(workshop, "held-bin/go", "build")
         building.send_signal(signal.SIGINT)
     assert building.returncode != 0
     wait_for_no_process(workshop)
