@@ -18,7 +18,7 @@ from testbed.toolchain.progress import build_with_progress
 
 app = typer.Typer(no_args_is_help=True, help="The pinned binaries: built once from Go modules, kept in a cache.")
 Names = Annotated[list[str] | None, typer.Argument(help="Tools by name; all of the lock without one.")]
-LOG_WIDTH = 140
+LOG_WIDTH = 160
 
 __all__ = ["app", "build_with_progress"]
 
@@ -78,14 +78,14 @@ def mirror(
     if names:
         build_with_progress(toolchain, names)
     ready = [(tool, entry) for tool in wanted if (entry := toolchain.entry(tool)) is not None]
-    missing = [tool.name for tool in wanted if tool not in {known for known, _ in ready}]
+    missing = {tool.name for tool in wanted} - {tool.name for tool, _ in ready}
     if not ready:
         raise UsageError("no tool is ready in the cache", fix="run `testbed tools build` first, or name the tools")
     digest = fill_mirror(folder, ready)
     console = Console(stderr=True)
     console.print(f"{len(ready)} tools are in {folder}", highlight=False, markup=False, soft_wrap=True)
     if missing:
-        console.print(f"not in it, since not built here: {', '.join(missing)}", highlight=False, soft_wrap=True)
+        console.print(f"not in it, since not built here: {', '.join(sorted(missing))}", highlight=False, soft_wrap=True)
     sys.stdout.write(f"TESTBED_MIRROR_SHA256={digest}\n")
 
 

@@ -74,7 +74,9 @@ def build_cache(go: Go, tool: Tool, scratch: Path) -> Path:
 def _stale_packages(go: Go, tool: Tool, flags: list[str], scratch: Path, report: Report) -> set[str]:
     """The packages that the build has to compile; asking this also downloads the modules."""
     downloaded = 0
-    wanted = "{{if .Stale}}{{.ImportPath}}{{end}}"
+    # Of a command that is compiled but not installed go says that it is stale; `go build` does not compile it.
+    compiled = "not installed but available in build cache"
+    wanted = f'{{{{if and .Stale (ne .StaleReason "{compiled}")}}}}{{{{.ImportPath}}}}{{{{end}}}}'
     with _running(go, tool, ["list", "-deps", *flags, "-f", wanted, tool.package], scratch) as listing:
         for line in listing.errors():
             if line.startswith("go: downloading "):

@@ -246,7 +246,7 @@ class Mirror:
                     timeout=timeout,
                 )
             except urllib3.exceptions.HTTPError as error:
-                self._unreachable(name, error)
+                self._unreachable(name, getattr(error, "reason", None) or error)
             if answer.status != 200:
                 self._unreachable(name, f"it answered {answer.status} {answer.reason or ''}".rstrip())
             try:
