@@ -123,6 +123,27 @@ def report(folder: Annotated[Path, typer.Argument(help="Where the last run wrote
         sys.stdout.write(f"{scenario}: {entry['guard']}; control: {entry['control']}\n")
 
 
+@app.command()
+def doctor(
+    network: Annotated[
+        bool | None, typer.Option(help="Ask the Go module proxy; by default only when a tool has to be built.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False,
+) -> None:
+    """Say what this machine has, what is missing and how to get it. Exit code 0: the scenarios can run here."""
+    from testbed.doctor.examination import examine, ready, render, render_json
+
+    checks = examine(network=network)
+    if as_json:
+        sys.stdout.write(f"{render_json(checks)}\n")
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console.width = 160
+        render(checks, console)
+    raise typer.Exit(0 if ready(checks) else 1)
+
+
 def main() -> None:
     """Entry point: a TestbedError becomes its three lines and its exit code."""
     try:

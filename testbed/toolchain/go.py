@@ -34,7 +34,8 @@ class Go:
         self.version = version
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a version of Go, to compare: 1.26.8 is (1, 26, 8)."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
@@ -71,14 +72,14 @@ def find_go(cache: Path, needed: str) -> Go | None:
     candidates.append(cache / "go" / WHEEL_VERSION / "go" / "bin" / "go")
     for candidate in candidates:
         version = _version(candidate, cache) if candidate.is_file() else None
-        if version and _numbers(version) >= _numbers(needed):
+        if version and version_numbers(version) >= version_numbers(needed):
             return Go(candidate, version)
     return None
 
 
 def can_install(needed: str) -> bool:
     """Whether the wheel is new enough and there is one for this machine."""
-    return _numbers(WHEEL_VERSION) >= _numbers(needed) and platform.machine() in WHEEL_MACHINES
+    return version_numbers(WHEEL_VERSION) >= version_numbers(needed) and platform.machine() in WHEEL_MACHINES
 
 
 def install_go(cache: Path, needed: str) -> Go:

@@ -32,7 +32,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import Annotated, BinaryIO, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, NoReturn
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -40,6 +40,9 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError, field
 
 from testbed.errors import TestbedError, UsageError
 from testbed.toolchain.lock import Tool
+
+if TYPE_CHECKING:
+    import urllib3
 
 PLATFORM = f"{sys.platform}-{platform.machine()}"
 ATTEMPTS = 3
@@ -231,11 +234,8 @@ class Mirror:
 
         retries = urllib3.Retry(total=ATTEMPTS, backoff_factor=0.3, status_forcelist=(429, 502, 503, 504))
         timeout = urllib3.Timeout(connect=10, read=60)
-        scheme, host = urlsplit(self._base).scheme, urlsplit(self._base).hostname or ""
-        proxy = None if proxy_bypass(host) or _is_loopback(host) else getproxies().get(scheme)
         headers = urllib3.make_headers(basic_auth=self._auth, user_agent="testbed")
-        pool = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
-        with pool:
+        with pool_for(self._base) as pool:
             try:
                 answer = pool.request(
                     "GET",
@@ -269,6 +269,16 @@ class Mirror:
             fix="do not use this mirror until you know who changed it; fill a new one with `testbed tools mirror`, "
             "or unset TESTBED_MIRROR to build from sources",
         )
+
+
+def pool_for(address: str) -> urllib3.PoolManager:
+    """Connections to the host of a URL, through the proxy that the environment names for it, if any."""
+    import urllib3
+
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    proxy = None if proxy_bypass(host) or _is_loopback(host) else getproxies().get(parts.scheme)
+    return urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
 
 
 def _advance(progress: Progress, before: int, total: int, got: int) -> None:
