@@ -214,12 +214,6 @@ def report(folder: Annotated[Path, typer.Argument(help="Where the last run wrote
         sys.stdout.write(f"{part['part']}: real: {part['real']}; simulated: {part['simulated'] or 'nothing'}\n")
 
 
-def _add_tools() -> None:
-    from testbed.toolchain.cli import app as tools_app
-
-    app.add_typer(tools_app, name="tools")
-
-
 @app.command()
 def doctor(
     network: Annotated[
@@ -234,11 +228,14 @@ def doctor(
     if as_json:
         sys.stdout.write(f"{render_json(checks)}\n")
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 160
-        render(checks, console)
+        render(checks)
     raise typer.Exit(0 if ready(checks) else 1)
+
+
+def _add_tools() -> None:
+    from testbed.toolchain.cli import app as tools_app
+
+    app.add_typer(tools_app, name="tools")
 
 
 def main() -> None:

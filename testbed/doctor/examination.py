@@ -10,14 +10,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from testbed import config
 from testbed.doctor.check import Check
 from testbed.doctor.leftovers import leftover_checks
 from testbed.doctor.machine import machine_checks
 from testbed.doctor.tools import missing_tools, tool_checks
 from testbed.errors import TestbedError
-from testbed.platform import PlatformSpec, platforms_folder
+from testbed.paths import platforms_folder
 from testbed.toolchain import Toolchain
 
+LOG_WIDTH = 160
 COLOURS = {"ok": "green", "warn": "yellow", "missing": "red", "optional": "dim"}
 
 
@@ -31,13 +33,13 @@ def examine(*, network: bool | None = None, state_folder: Path | None = None) ->
     folder = state_folder or platforms_folder()
     try:
         toolchain = Toolchain()
-        needed = set(PlatformSpec().tools())
+        needed = set(config.load().tools())
         missing = needed & missing_tools(toolchain).keys()
         of_tools = list(tool_checks(toolchain, needed, network=network))
-    except TestbedError as error:  # a broken lock, or a mirror's address that is none
+    except TestbedError as error:  # a broken lock or configuration, or a mirror's address that is none
         missing = {"unknown"}
         found = f"{error.what}: {error.why}" if error.why else error.what
-        of_tools = [Check(name="toolchain", state="missing", found=found, fix=error.fix)]
+        of_tools = [Check(name="configuration", state="missing", found=found, fix=error.fix)]
     of_machine = machine_checks(builds=bool(missing), state_folder=folder)
     return [*of_machine, *of_tools, *leftover_checks(folder)]
 
@@ -52,8 +54,12 @@ def render_json(checks: list[Check]) -> str:
     return json.dumps({"ready": ready(checks), "checks": [check.model_dump() for check in checks]}, indent=1)
 
 
-def render(checks: list[Check], console: Console) -> None:
+def render(checks: list[Check], console: Console | None = None) -> None:
     """The checks for a person: a table, and the verdict."""
+    if console is None:
+        console = Console()
+        if not console.is_terminal:
+            console.width = LOG_WIDTH
     table = Table("what", "state", "found", "what to do")
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     table.columns[2].overflow = "fold"

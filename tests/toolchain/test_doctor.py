@@ -87,7 +87,16 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_mirror_address_that_is_none(tmp_path: Path) -> None:
     code, answer = doctor(TESTBED_MIRROR="ftp://mirror.invalid", XDG_STATE_HOME=str(tmp_path))
     assert code == 1
-    assert next(check for check in answer["checks"] if check["name"] == "toolchain")["state"] == "missing"
+    assert next(check for check in answer["checks"] if check["name"] == "configuration")["state"] == "missing"
+
+
+def test_a_configuration_that_is_none(tmp_path: Path) -> None:
+    config = tmp_path / "testbed.toml"
+    config.write_text('backend = "moon"')
+    code, answer = doctor("--no-network", TESTBED_CONFIG=str(config), XDG_STATE_HOME=str(tmp_path))
+    assert code == 1
+    found = next(check for check in answer["checks"] if check["name"] == "configuration")
+    assert "backend" in found["found"]
 
 
 def test_a_broken_lock_is_reported_and_the_rest_still_looked_at(
@@ -98,7 +107,7 @@ def test_a_broken_lock_is_reported_and_the_rest_still_looked_at(
 
     monkeypatch.setattr("testbed.doctor.examination.Toolchain", broken)
     checks = by_name(examine(state_folder=tmp_path))
-    assert checks["toolchain"].state == "missing"
+    assert checks["configuration"].state == "missing"
     assert "git" in checks
     assert not ready(checks.values())
 
