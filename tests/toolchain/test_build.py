@@ -184,8 +184,8 @@ def test_ctrl_c_in_a_build_leaves_nothing(workshop: Workshop, held_go: Path) -> 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_compiler_outlives_a_killed_build(workshop: Workshop, how: signal.Signals) -> None:
-    # One function of this size keeps the real compiler busy for many seconds.
-    lines = "\n".join(f"\tx = x*{n % 89 + 3} + y[x%{n % 97 + 2}]" for n in range(60_000))
+    # One function of this size keeps the real compiler busy for ten seconds or more.
+    lines = "\n".join(f"\tx = x*{n % 89 + 3} + y[x%{n % 97 + 2}]" for n in range(10_000))
     workshop.write_tool(
         source=f'package main\n\nimport _ "testbed.invalid/dep"\n\nfunc slow(x int, y []int) int {{\n{lines}\n'
         "\treturn x\n}\n\nfunc main() { println(slow(1, make([]int, 99))) }\n"
