@@ -85,7 +85,7 @@ def wait_for_process(shop: Workshop, *ends: str) -> None:
 
 
 def wait_for_no_process(shop: Workshop) -> None:
-    wait_until("nothing of the build runs", lambda: (not (seen := processes_of(shop)), seen), timeout=10)
+    wait_until("nothing of the build runs", lambda: (not (seen := processes_of(shop)), seen), timeout=5)
 
 
 def test_a_build_gives_a_stamped_binary_and_the_assets_of_the_module(workshop: Workshop) -> None:
@@ -185,7 +185,7 @@ def test_ctrl_c_in_a_build_leaves_nothing(workshop: Workshop, held_go: Path) -> 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_compiler_outlives_a_killed_build(workshop: Workshop, how: signal.Signals) -> None:
     # One function of this size keeps the real compiler busy for ten seconds or more.
-    lines = "\n".join(f"\tx = x*{n % 89 + 3} + y[x%{n % 97 + 2}]" for n in range(10_000))
+    lines = "\n".join(f"\tx = x*{n % 89 + 3} + y[x%{n % 97 + 2}]" for n in range(12_000))
     workshop.write_tool(
         source=f'package main\n\nimport _ "testbed.invalid/dep"\n\nfunc slow(x int, y []int) int {{\n{lines}\n'
         "\treturn x\n}\n\nfunc main() { println(slow(1, make([]int, 99))) }\n"
