@@ -14,7 +14,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
-from kubernetes.dynamic.resource import Resource
+from kubernetes.dynamic.resource import ResourceList
 
 from testbed.errors import TestbedError
 from testbed.wait import wait_until
@@ -154,7 +154,7 @@ class KubeClient:
         self._resource("Namespace", "v1")  # discovers
         found: dict[str, Any] = {}
         for resource in self._dynamic.resources.search() if self._dynamic else []:
-            if not isinstance(resource, Resource):  # the search finds a ResourceList beside each
+            if isinstance(resource, ResourceList):  # the search finds a ResourceList beside each
                 continue
             if not (resource.namespaced and resource.preferred and "list" in (resource.verbs or [])):
                 continue
