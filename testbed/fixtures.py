@@ -23,6 +23,7 @@ from testbed.report.verdicts import GUARD_ON, SLA, record
 from testbed.sla import SlaRecorder, load_slas
 from testbed.supervisor import SupervisorGone
 from testbed.toolchain import Toolchain
+from testbed.toolchain.cli import build_with_progress
 
 EVIDENCE = "evidence"
 STRICT = "--testbed-strict"
@@ -115,9 +116,9 @@ def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path]:
         if found is not None:
             found.supervisor.lease()
             return found, lock
-        toolchain.ensure(spec.tools())
         capture = config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            build_with_progress(toolchain, spec.tools())
             return Platform.up(spec, folder, toolchain, _say), lock
 
 
