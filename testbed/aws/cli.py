@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from testbed.aws.accounts import ACCOUNTS, find_account
-from testbed.aws.cloud import Cloud
 from testbed.errors import UsageError
-from testbed.platform import platforms_folder
-from testbed.supervisor import Supervisor
-from testbed.toolchain import Toolchain
+from testbed.paths import platforms_folder
+
+if TYPE_CHECKING:
+    from testbed.aws.cloud import Cloud
 
 app = typer.Typer(no_args_is_help=True, help="Seven AWS accounts behind one loopback endpoint.")
 FOLDER = "aws-kept"
 
 
 def _attached() -> Cloud:
+    from testbed.aws.cloud import Cloud
+
     cloud = Cloud.attach(platforms_folder() / FOLDER)
     if cloud is None:
         raise UsageError("the AWS accounts are not running", fix="start them with `testbed aws up`")
@@ -33,6 +35,9 @@ def up(backend: Annotated[str, typer.Option(help="process or container")] = "pro
     """Start the accounts and leave them running until `testbed aws down`."""
     if backend not in ("process", "container"):
         raise UsageError(f"unknown backend {backend!r}", fix="use process or container")
+    from testbed.aws.cloud import Cloud
+    from testbed.toolchain import Toolchain
+
     cloud = Cloud.up(platforms_folder() / FOLDER, Toolchain(), "container" if backend == "container" else "process")
     cloud.supervisor.keep()
     for what, seconds in cloud.timings.items():
@@ -77,4 +82,6 @@ def trail(
 @app.command()
 def down() -> None:
     """Stop the accounts. Fine if they are not running."""
+    from testbed.supervisor import Supervisor
+
     Supervisor(platforms_folder() / FOLDER).destroy()

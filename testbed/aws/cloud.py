@@ -22,8 +22,8 @@ from testbed.aws.landing_zone import ADMIN_ROLE, ATLANTIS_ROLE, build, role_arn
 from testbed.aws.localstack import COMPONENT, VERSION, LocalStack, install
 from testbed.aws.trail import Trail
 from testbed.cluster import Fidelity
-from testbed.cluster.embedded import free_ports
 from testbed.errors import TestbedError, UsageError
+from testbed.ports import free_ports
 from testbed.supervisor import Supervisor
 from testbed.toolchain import Toolchain
 

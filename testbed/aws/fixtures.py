@@ -8,18 +8,22 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import boto3
 import pytest
 from filelock import FileLock
-from localstack_client.session import Session as LocalStackSession
 
 from testbed.aws.accounts import REGION, find_account
-from testbed.aws.cloud import Cloud
 from testbed.aws.environment import Credentials, own_process_scrubbed
-from testbed.aws.terragrunt import Terragrunt
-from testbed.platform import platforms_folder
+from testbed.paths import platforms_folder
 from testbed.toolchain import Toolchain
+
+if TYPE_CHECKING:  # not imported where no test uses AWS
+    import boto3
+    from localstack_client.session import Session as LocalStackSession
+
+    from testbed.aws.cloud import Cloud
+    from testbed.aws.terragrunt import Terragrunt
 
 INFRA_CLOUD = Path("fixtures/infra-cloud")
 
@@ -36,6 +40,8 @@ def add_options(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def aws(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     """Seven accounts: one emulation for the session, shared by all workers of pytest-xdist; the last one stops it."""
+    from testbed.aws.cloud import Cloud
+
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
     folder = platforms_folder() / f"aws-{run[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +72,8 @@ def aws_session(aws: Cloud) -> Callable[[str], boto3.Session]:
 def localstack_session(aws: Cloud) -> Callable[[str], LocalStackSession]:
     """The same with `localstack-client`: `localstack_session("staging").client("ec2")`."""
 
+    from localstack_client.session import Session as LocalStackSession
+
     def session(account: str) -> LocalStackSession:
         credentials = aws.admin(find_account(account).name)
         found = LocalStackSession(
@@ -89,6 +97,8 @@ def aws_admin(aws: Cloud) -> Callable[[str], Credentials]:
 @pytest.fixture
 def infra_cloud(aws: Cloud, request: pytest.FixtureRequest) -> Iterator[Terragrunt]:
     """Terragrunt over a private copy of the infrastructure repository."""
+    from testbed.aws.terragrunt import Terragrunt
+
     repository = request.config.getoption("--testbed-infra-cloud") or request.config.rootpath / INFRA_CLOUD
     with tempfile.TemporaryDirectory(dir=aws.folder, prefix="work-") as work:
         yield Terragrunt(aws, Toolchain(), Path(work), repository)

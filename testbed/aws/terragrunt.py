@@ -17,6 +17,7 @@ from typing import Any
 from testbed.aws.accounts import REGION
 from testbed.aws.cloud import Cloud
 from testbed.aws.environment import Credentials
+from testbed.cluster import Fidelity
 from testbed.errors import TestbedError, UsageError
 from testbed.supervisor import Supervisor
 from testbed.toolchain import Toolchain
@@ -88,6 +89,10 @@ class Terragrunt:
     def supervisor(self) -> Supervisor:
         """The cloud's: whoever has it, has the live tree."""
         return self.cloud.supervisor
+
+    def fidelity(self) -> list[Fidelity]:
+        """What is real and what is simulated: as the cloud says."""
+        return self.cloud.fidelity()
 
     def use_root(self, text: str) -> None:
         """Replace the live tree's root, less the arguments that guards took away."""
