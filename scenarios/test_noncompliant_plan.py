@@ -25,7 +25,7 @@ def made(aws: Cloud) -> dict[str, int]:
     groups = session.client("ec2").describe_security_groups()["SecurityGroups"]
     return {
         "unencrypted": len(session.client("ec2").describe_volumes()["Volumes"]),
-        "untagged": len(session.client("sqs").list_queues().get("QueueUrls", [])),
+        "untagged": len(session.client("logs").describe_log_groups(logGroupNamePrefix="untagged")["logGroups"]),
         "public": len([group for group in groups if group["GroupName"] == "public"]),
     }
 
@@ -44,7 +44,7 @@ def test_noncompliant_resources_are_refused(aws: Cloud, infra_cloud: Terragrunt,
             pipeline.apply(ACCOUNT, "noncompliant", admin)
     except PolicyRefused as refused:
         said = "\n".join(refused.messages)
-        for address in ("aws_ebs_volume.unencrypted", "aws_sqs_queue.untagged", "public.public"):
+        for address in ("aws_ebs_volume.unencrypted", "aws_cloudwatch_log_group.untagged", "public.public"):
             assert address in said
         assert len(refused.messages) == 3, said
         assert made(aws) == dict.fromkeys(("unencrypted", "untagged", "public"), 0)

@@ -36,10 +36,64 @@ def get_bootstrap_brokers(context: RequestContext, wanted: dict[str, Any]) -> di
     return {"BootstrapBrokerStringSaslIam": ",".join(f"b-{number}.{host}:9098" for number in (1, 2))}
 
 
+def describe_cache_clusters(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
+    """`elasticache:DescribeCacheClusters`, with the members of replication groups, which moto keeps by name only."""
+    name = wanted.get("CacheClusterId")
+    for group in elasticache_backends[context.account_id][context.region].replication_groups.values():
+        if name in group.member_clusters:
+            return {"CacheClusters": [_member(group, name)]}
+    return call_moto(context)
+
+
+def _member(group: Any, name: str) -> dict[str, Any]:
+    version = group.engine_version or "7.1"
+    return {
+        "CacheClusterId": name,
+        "ReplicationGroupId": group.replication_group_id,
+        "ARN": group.arn.replace("replicationgroup:", "cluster:").replace(group.replication_group_id, name),
+        "CacheClusterStatus": "available",
+        "CacheNodeType": group.cache_node_type,
+        "NumCacheNodes": 1,
+        "Engine": group.engine,
+        "EngineVersion": version if version.count(".") > 1 else f"{version}.0",
+        "AutoMinorVersionUpgrade": group.auto_minor_version_upgrade in (None, True, "true"),
+        "CacheSubnetGroupName": group.cache_subnet_group_name,
+        "SecurityGroups": [{"SecurityGroupId": id_, "Status": "active"} for id_ in group.security_group_ids or []],
+        "CacheParameterGroup": {
+            "CacheParameterGroupName": group.cache_parameter_group_name or f"default.{group.engine}{version[0]}"
+        },
+        "PreferredMaintenanceWindow": group.preferred_maintenance_window or "sun:05:00-sun:06:00",
+        "AuthTokenEnabled": group.auth_token_enabled,
+        "AtRestEncryptionEnabled": bool(group.at_rest_encryption_enabled),
+        "TransitEncryptionEnabled": bool(group.transit_encryption_enabled),
+        "TransitEncryptionMode": group.transit_encryption_mode or "required",
+    }
+
+
 def create_kafka_cluster(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
     """`kafka:CreateCluster` and `CreateClusterV2`: active at once; moto leaves it CREATING for ever."""
     answer = call_moto(context)
     kafka_backends[context.account_id][context.region].clusters[answer["ClusterArn"]].state = "ACTIVE"
+    return answer
+
+
+def describe_kafka_cluster(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
+    """`kafka:DescribeCluster` and `DescribeClusterV2`, without the configuration that moto makes up."""
+    answer = call_moto(context)
+    info = answer["ClusterInfo"]
+    software = info.get("Provisioned", info).get("CurrentBrokerSoftwareInfo") or {}
+    if software.get("ConfigurationArn") == "string":
+        software.pop("ConfigurationArn")
+        software.pop("ConfigurationRevision", None)
+    return answer
+
+
+def describe_db_clusters(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
+    """`rds:DescribeDBClusters`: a provisioned cluster has no scaling configuration, where moto gives an empty one."""
+    answer = call_moto(context)
+    for cluster in answer.get("DBClusters") or []:
+        if not any((cluster.get("ScalingConfigurationInfo") or {}).values()):
+            cluster.pop("ScalingConfigurationInfo", None)
     return answer
 
 
@@ -64,11 +118,17 @@ RDSBackend._validate_kms_key = lambda backend, key: _keys_of(backend).describe_k
 
 GAPS: dict[str, dict[str, Any]] = {
     "eks": gaps_eks.OPERATIONS,
-    "elasticache": {"DeleteCacheSubnetGroup": delete_cache_subnet_group},
+    "elasticache": {
+        "DeleteCacheSubnetGroup": delete_cache_subnet_group,
+        "DescribeCacheClusters": describe_cache_clusters,
+    },
     "kafka": {
         "CreateCluster": create_kafka_cluster,
         "CreateClusterV2": create_kafka_cluster,
+        "DescribeCluster": describe_kafka_cluster,
+        "DescribeClusterV2": describe_kafka_cluster,
         "GetBootstrapBrokers": get_bootstrap_brokers,
     },
+    "rds": {"DescribeDBClusters": describe_db_clusters},
     "ram": gaps_ram.OPERATIONS,
 }
