@@ -12,7 +12,7 @@ import gaps_eks
 import gaps_ram
 from localstack.aws.api import CommonServiceException, RequestContext
 from localstack.services.moto import call_moto
-from moto.elasticache.models import elasticache_backends
+from moto.elasticache.models import ReplicationGroup, elasticache_backends
 from moto.kafka.models import kafka_backends
 from moto.rds.models import RDSBackend
 
@@ -95,6 +95,18 @@ def describe_db_clusters(context: RequestContext, wanted: dict[str, Any]) -> dic
         if not any((cluster.get("ScalingConfigurationInfo") or {}).values()):
             cluster.pop("ScalingConfigurationInfo", None)
     return answer
+
+
+_set_members = ReplicationGroup._set_node_members_clusters_disabled
+
+
+def _members(self: Any, **given: Any) -> None:
+    """moto takes the number of nodes from the replicas only; `NumCacheClusters` says it as well."""
+    given["replicas_per_node_group"] = given["replicas_per_node_group"] or given["num_cache_clusters"] - 1
+    _set_members(self, **given)
+
+
+ReplicationGroup._set_node_members_clusters_disabled = _members
 
 
 class _Keys:

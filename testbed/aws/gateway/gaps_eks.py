@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any
 
 from localstack.aws.api import CommonServiceException, RequestContext
 from localstack.services.moto import call_moto
+from moto.eks.exceptions import EKSError
 from moto.eks.models import eks_backends
 from moto.iam.models import iam_backends
 
@@ -89,6 +91,18 @@ def create_nodegroup(context: RequestContext, wanted: dict[str, Any]) -> dict[st
         group.status = "CREATE_FAILED"
         group.health = {"issues": [{"code": "NodeCreationFailure", "message": message, "resourceIds": []}]}
     return answer
+
+
+_plain_error = EKSError.__init__
+
+
+def _error(self: EKSError, **facts: Any) -> None:
+    """moto's errors with their type in the body as well: in moto's headers it gets lost on the way."""
+    _plain_error(self, **facts)
+    self.description = json.dumps(facts | {"__type": self.TYPE})
+
+
+EKSError.__init__ = _error
 
 
 def create_cluster(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
