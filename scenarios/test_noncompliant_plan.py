@@ -44,7 +44,7 @@ def test_noncompliant_resources_are_refused(aws: Cloud, infra_cloud: Terragrunt,
             pipeline.apply(ACCOUNT, "noncompliant", admin)
     except PolicyRefused as refused:
         said = "\n".join(refused.messages)
-        for address in ("aws_ebs_volume.unencrypted", "aws_cloudwatch_log_group.untagged", "public.public"):
+        for address in ("aws_ebs_volume.unencrypted", "aws_cloudwatch_log_group.untagged", "ingress_rule.public"):
             assert address in said
         assert len(refused.messages) == 3, said
         assert made(aws) == dict.fromkeys(("unencrypted", "untagged", "public"), 0)
