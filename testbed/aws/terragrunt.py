@@ -25,7 +25,7 @@ from testbed.toolchain import Toolchain
 PROVIDER = "terraform-provider-aws"
 PROVIDER_VERSION = "6.34.0"
 TOOLS = ("tofu", "terragrunt", PROVIDER)
-TIMEOUT = 600.0
+TIMEOUT = 1500.0
 REFRESH = "refresh"
 """The step of a plan in which the real resources are read."""
 
