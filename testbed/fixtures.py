@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -22,6 +23,7 @@ from testbed.platform import Platform
 from testbed.report.verdicts import GUARD_ON, SLA, record
 from testbed.sla import SlaRecorder, load_slas
 from testbed.supervisor import SupervisorGone
+from testbed.sweep import sweep_dead_runs
 from testbed.toolchain import Toolchain
 from testbed.toolchain.cli import build_with_progress
 
@@ -109,6 +111,7 @@ def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path]:
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
     folder = platforms_folder() / f"run-{run[:12]}"
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sweep_dead_runs(folder.parent)
     lock = folder.with_suffix(".lock")
     toolchain = Toolchain()
     with FileLock(lock):
@@ -137,17 +140,12 @@ def _say(text: str) -> None:
 
 @pytest.fixture
 def guard(request: pytest.FixtureRequest) -> Iterator[str]:
-    """`guard-on`, or `control` while the scenario's guard is taken away. One scenario at a time has its subject.
-
-    The subject is the fixture that the marker names with `on`, by default the platform.
-    """
+    """`guard-on`, or `control` while the scenario's guard is taken away. One scenario at a time has its subject."""
     marker = request.node.get_closest_marker("scenario")
     subject = request.getfixturevalue(marker.kwargs.get("on", "platform"))
     if isinstance(subject, Platform):
-        _tell(request, subject)
-    else:
-        parts = subject.fidelity()
-        record(request.node, "fidelity", json.dumps([f"{part.part}: {part.simulated}" for part in parts]))
+        refuse_unmet(request.node, subject.spec)
+    tell_fidelity(request.node, subject)
     with FileLock(subject.supervisor.folder / "scenario.lock"):
         if request.param == GUARD_ON:
             yield GUARD_ON
@@ -157,17 +155,17 @@ def guard(request: pytest.FixtureRequest) -> Iterator[str]:
             yield request.param
 
 
-def _tell(request: pytest.FixtureRequest, platform: Platform) -> None:
-    """Record what the platform is, for the report."""
-    refuse_unmet(request.node, platform.spec)
-    parts = platform.fidelity(needs.names(request.node))
-    record(request.node, "fidelity", json.dumps([f"{part.part}: {part.simulated}" for part in parts if part.simulated]))
-    if not request.config.stash.get(TOLD, False):  # once a session (a worker): it is the same for every scenario
-        request.config.stash[TOLD] = True
-        facts = {"warm": platform.warm, "timings": platform.timings}
-        record(
-            request.node, "platform", json.dumps(facts | {"fidelity": [p.model_dump() for p in platform.fidelity()]})
-        )
+def tell_fidelity(item: pytest.Item, subject: Any) -> None:
+    """Record what is simulated in what a scenario uses; and once a session (a worker) how the platform came up."""
+    if not isinstance(subject, Platform):
+        parts = subject.fidelity()
+    else:
+        parts = subject.fidelity(needs.names(item))
+        if not item.config.stash.get(TOLD, False):
+            item.config.stash[TOLD] = True
+            facts = {"warm": subject.warm, "timings": subject.timings}
+            record(item, "platform", json.dumps(facts | {"fidelity": [p.model_dump() for p in subject.fidelity()]}))
+    record(item, "fidelity", json.dumps([f"{part.part}: {part.simulated}" for part in parts if part.simulated]))
 
 
 @pytest.fixture

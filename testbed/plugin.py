@@ -63,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "scenario(guard, on='platform'): an incident; `guard` is a testbed.guards.Guard, taken away for the control "
-        "from the fixture named by `on`",
+        "from what the fixture named by `on` gives",
     )
     config.addinivalue_line("markers", needs.DOCUMENTATION)
     _rows.clear()

@@ -16,6 +16,7 @@ from filelock import FileLock
 from testbed.aws.accounts import REGION, find_account
 from testbed.aws.environment import Credentials, own_process_scrubbed
 from testbed.paths import platforms_folder
+from testbed.sweep import sweep_dead_runs
 from testbed.toolchain import Toolchain
 
 if TYPE_CHECKING:  # not imported where no test uses AWS
@@ -44,7 +45,8 @@ def aws(request: pytest.FixtureRequest) -> Iterator[Cloud]:
 
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
     folder = platforms_folder() / f"aws-{run[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sweep_dead_runs(folder.parent, "aws")
     lock = FileLock(folder.with_suffix(".lock"))
     with lock:
         cloud = Cloud.attach(folder)
