@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from testbed.aws.cloud import Cloud
@@ -14,6 +19,7 @@ from testbed.aws.terragrunt import PROVIDER, RunFailed, Terragrunt
 from testbed.errors import TestbedError, UsageError
 from testbed.supervisor import ComponentDied
 from testbed.toolchain import Toolchain
+from testbed.wait import wait_until
 
 REPOSITORY = Path(__file__).parents[1] / "fixtures" / "infra-cloud"
 MODULES = {
@@ -76,7 +82,7 @@ def test_a_malformed_live_tree_is_a_clear_error(aws: Cloud, infra_cloud: Terragr
 
 
 @pytest.fixture
-def own_cloud(tmp_path_factory: pytest.TempPathFactory) -> Cloud:
+def own_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """Accounts of the test's own, to be killed."""
     cloud = Cloud.up(tmp_path_factory.mktemp("own"), Toolchain())
     yield cloud
@@ -102,3 +108,40 @@ def test_killed_in_the_middle_of_an_apply(own_cloud: Cloud, tmp_path: Path) -> N
     own_cloud.restart()
     assert infra.apply("sandbox", "vpc", own_cloud.admin("sandbox")).code == 0
     assert infra.changes("sandbox", "vpc", own_cloud.admin("sandbox")) == []
+
+
+def test_a_killed_harness_leaves_no_tool_behind(own_cloud: Cloud, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from testbed.aws.cloud import Cloud
+from testbed.aws.terragrunt import Terragrunt
+from testbed.toolchain import Toolchain
+from testbed.wait import wait_until
+
+cloud = Cloud.attach(Path({str(own_cloud.folder)!r}))
+infra = Terragrunt(cloud, Toolchain(), Path({str(tmp_path)!r}) / "work", Path({str(REPOSITORY)!r}))
+running = infra.start(infra.component("sandbox", "vpc"), ["plan"], cloud.admin("sandbox"))
+print(running.pid, flush=True)
+sys.stdin.read()
+"""
+    harness = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+    )
+    assert harness.stdout is not None
+    group = int(harness.stdout.readline())
+
+    def members() -> list[int]:
+        return [process.pid for process in psutil.process_iter() if _group(process.pid) == group]
+
+    wait_until("terragrunt runs", lambda: (len(members()) > 1, members()), timeout=60)
+    harness.kill()
+    harness.wait()
+    wait_until("all of the group has ended", lambda: (not members(), members()), timeout=10)
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0

@@ -8,6 +8,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from testbed.cluster import Fidelity
 from testbed.errors import TestbedError, UsageError
 from testbed.supervisor import Supervisor
 from testbed.toolchain import Toolchain
+from testbed.toolchain.watched import WATCHDOG
 
 PROVIDER = "terraform-provider-aws"
 PROVIDER_VERSION = "6.34.0"
@@ -78,6 +80,7 @@ class Terragrunt:
         work.mkdir(parents=True, exist_ok=True)
         shutil.copytree(repository, self.tree, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".terragrunt-cache"))
         self._config = provider_mirror(self._binaries[PROVIDER], work)
+        self._lifelines: dict[int, int] = {}
         self.without: set[str] = set()
         """Arguments that guards took out of the roots."""
         self.skipped: set[str] = set()
@@ -182,7 +185,7 @@ class Terragrunt:
     def start(
         self, folder: Path, arguments: Sequence[str], credentials: Credentials | None, cache: str = "cache"
     ) -> subprocess.Popen[str]:
-        """Start a command and return at once.
+        """Start a command and return at once. It and its children end with us, also after kill -9.
 
         Args:
             folder: A component's.
@@ -190,16 +193,21 @@ class Terragrunt:
             credentials: What the shell holds.
             cache: Where modules are downloaded to and backends initialised; another name is a fresh checkout.
         """
-        return subprocess.Popen(
-            [self._binaries["terragrunt"], *arguments],
+        lifeline, ours = os.pipe()
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", WATCHDOG, str(lifeline), self._binaries["terragrunt"], *arguments],
             cwd=folder,
             env=self.environment(credentials) | {"TG_DOWNLOAD_DIR": str(self.work / cache)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            pass_fds=[lifeline],
             start_new_session=True,
         )
+        os.close(lifeline)
+        self._lifelines[process.pid] = ours
+        return process
 
     def finish(self, process: subprocess.Popen[str], timeout: float = TIMEOUT) -> Result:
         """Wait for a command that was started.
@@ -220,6 +228,8 @@ class Terragrunt:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
+        finally:
+            os.close(self._lifelines.pop(process.pid))
         return Result(process.returncode, output, time.monotonic() - began)
 
     def run(self, folder: Path, *arguments: str, credentials: Credentials | None, cache: str = "cache") -> Result:
