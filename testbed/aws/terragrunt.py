@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -28,6 +29,7 @@ PROVIDER = "terraform-provider-aws"
 PROVIDER_VERSION = "6.34.0"
 TOOLS = ("tofu", "terragrunt", PROVIDER)
 TIMEOUT = 1500.0
+LOOK_EVERY = 2.0
 REFRESH = "refresh"
 """The step of a plan in which the real resources are read."""
 
@@ -214,19 +216,25 @@ class Terragrunt:
 
         Raises:
             TestbedError: It did not end in time; it and its children were killed.
+            ComponentDied: The emulation ended meanwhile; they were killed as well.
         """
         began = time.monotonic()
         try:
-            output, _ = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
-            raise TestbedError(
-                f"terragrunt did not end within {timeout:g} s", why=output[-2000:], fix="look at the output"
-            ) from None
+            while True:
+                try:
+                    output, _ = process.communicate(timeout=LOOK_EVERY)
+                    break
+                except subprocess.TimeoutExpired as unfinished:
+                    self.cloud.require_running()  # the SDKs would go on for minutes against a dead endpoint
+                    if time.monotonic() - began > timeout:
+                        said = (unfinished.output or b"").decode(errors="replace")[-2000:]
+                        raise TestbedError(
+                            f"terragrunt did not end within {timeout:g} s", why=said, fix="look at the output"
+                        ) from None
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
             raise
         finally:
             os.close(self._lifelines.pop(process.pid))
