@@ -98,14 +98,14 @@ class Toolchain:
             entry = self._entry(tool)
             if entry is not None:
                 facts = json.loads((entry / "entry.json").read_text())
-                binary = entry / "bin" / tool.name
+                product = _product(entry, tool)
                 rows.append(
                     ToolStatus(
                         name=tool.name,
                         version=tool.version,
                         source="cached",
-                        path=binary,
-                        size=binary.stat().st_size,
+                        path=product,
+                        size=_size(product),
                         build_seconds=facts["seconds"],
                     )
                 )
@@ -119,7 +119,7 @@ class Toolchain:
         return rows
 
     def ensure(self, names: Iterable[str], *, listener: BuildListener | None = None) -> dict[str, Path]:
-        """Make tools ready; returns their binaries by name.
+        """Make tools ready; returns their binaries by name, of entries with assets alone the folder of these.
 
         Raises:
             UsageError: Unknown name, or a cache that cannot be written.
@@ -188,13 +188,13 @@ class Toolchain:
         began = time.monotonic()
         source: Source = "cached"
         entry = self._entry(tool)
-        binary = entry / "bin" / tool.name if entry else None
+        binary = _product(entry, tool) if entry else None
         if binary is None and (binary := self._on_path(tool)) is not None:
             source = "path"
         if binary is None:
             source, binary = self._build_locked(tool, listener)
         if listener is not None:
-            listener.ready(tool, source, time.monotonic() - began, binary.stat().st_size)
+            listener.ready(tool, source, time.monotonic() - began, _size(binary))
         return binary
 
     def _build_locked(self, tool: Tool, listener: BuildListener | None) -> tuple[Source, Path]:
@@ -220,7 +220,7 @@ class Toolchain:
             held.callback(lock.release)
             entry = self._entry(tool)  # the process that we waited for may have built it
             if entry is not None:
-                return "cached", entry / "bin" / tool.name
+                return "cached", _product(entry, tool)
             for stale in folder.glob("*.part"):  # of a process that was killed: we hold the lock
                 shutil.rmtree(stale, ignore_errors=True)
             if listener is not None:
@@ -240,14 +240,17 @@ class Toolchain:
         try:
             (part / "bin").mkdir(parents=True)
             output = part / "bin" / tool.name
-            _run_go(go, tool, ["build", *BUILD_FLAGS, f"-ldflags={tool.ldflags()}", "-o", str(output), tool.package])
+            if tool.package:
+                tags = [f"-tags={','.join(tool.tags)}"] if tool.tags else []
+                flags = [*BUILD_FLAGS, *tags, f"-ldflags={tool.ldflags()}"]
+                _run_go(go, tool, ["build", *flags, "-o", str(output), tool.package])
             self._copy_assets(tool, go, part / "assets")
             facts = {
                 "version": tool.version,
                 "go": go.version,
                 "lock": tool.digest(),
                 "seconds": round(time.monotonic() - began, 1),
-                "sha256": hashlib.sha256(output.read_bytes()).hexdigest(),
+                "sha256": hashlib.sha256(output.read_bytes()).hexdigest() if tool.package else "",
             }
             (part / "entry.json").write_text(json.dumps(facts, indent=1))
             shutil.rmtree(entry, ignore_errors=True)
@@ -256,14 +259,21 @@ class Toolchain:
             raise _disk_full(tool, str(error)) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        return entry / "bin" / tool.name
+        return _product(entry, tool)
 
     def _copy_assets(self, tool: Tool, go: Go, target: Path) -> None:
         target.mkdir()
         if not tool.assets:
             return
-        answer = _run_go(go, tool, ["mod", "download", "-json", tool.version_of])
-        module = Path(json.loads(answer)["Dir"])
+        # With its version, so that go does not read the go.mod of everything that the module requires.
+        answer = json.loads(_run_go(go, tool, ["mod", "download", "-json", f"{tool.version_of}@{tool.version}"]))
+        if f"{tool.version_of} {tool.version} {answer['Sum']}" not in (tool.folder / "go.sum").read_text():
+            raise TestbedError(
+                f"the module of {tool.name} {tool.version} is not the one in go.sum",
+                why=f"what was downloaded has the sum {answer['Sum']}",
+                fix="check GOPROXY: somebody may have changed the module",
+            )
+        module = Path(answer["Dir"])
         for pattern in tool.assets:
             found = sorted(module.glob(pattern))
             if not found:
@@ -272,6 +282,16 @@ class Toolchain:
                 copy = target / path.relative_to(module)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(path.read_bytes())
+
+
+def _product(entry: Path, tool: Tool) -> Path:
+    """What a cached entry is wanted for: its binary, or its assets where it has no binary."""
+    return entry / "bin" / tool.name if tool.package else entry / "assets"
+
+
+def _size(product: Path) -> int:
+    files = product.rglob("*") if product.is_dir() else [product]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _disk_full(tool: Tool, why: str) -> TestbedError:
