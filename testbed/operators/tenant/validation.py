@@ -66,7 +66,7 @@ def repository_problems(repositories: Any) -> Iterable[str]:
 
 
 def change_problems(old: Body, new: Body, old_team_exists: bool) -> Iterable[str]:
-    """What may not change. A team may, once the old one is gone: that is how a workspace of a dissolved team goes on."""
+    """What may not change. A team may, once the old one is gone: so the workspace of a dissolved team lives on."""
     before, after = _spec(old), _spec(new)
     if before.get("environment") != after.get("environment"):
         yield (
