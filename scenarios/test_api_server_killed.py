@@ -11,6 +11,7 @@ from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 
 
+@pytest.mark.needs("gatekeeper", "control-plane-faults")
 @pytest.mark.scenario(guard=Restarted("kube-apiserver"))
 def test_api_server_comes_back_with_everything(
     platform: Platform, guard: str, namespace: str, sla: SlaRecorder

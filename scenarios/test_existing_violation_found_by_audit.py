@@ -18,6 +18,7 @@ STORAGE_CLASS = Path(__file__).parents[1] / "fixtures/admission/noncompliant/01-
 CONSTRAINT = Constraint("EncryptedVolumes", "encrypted-volumes")
 
 
+@pytest.mark.needs("gatekeeper")
 @pytest.mark.scenario(guard=Running("gatekeeper-audit"))
 def test_existing_violation_is_found(platform: Platform, guard: str, sla: SlaRecorder) -> None:
     """Given an unencrypted StorageClass from before the policy, when the policy comes, then audit names the class."""

@@ -15,6 +15,7 @@ UNTAGGED: Manifest = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "meta
 UNTAGGED["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
 
+@pytest.mark.needs("gatekeeper")
 @pytest.mark.scenario(guard=FailClosed())
 def test_nothing_slips_through_while_gatekeeper_is_down(
     platform: Platform, guard: str, namespace: str, sla: SlaRecorder

@@ -12,6 +12,8 @@ from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 
+pytestmark = pytest.mark.needs("gatekeeper")
+
 ADMISSION = Path(__file__).parents[1] / "fixtures" / "admission"
 CONSTRAINTS = {
     "EncryptedVolumes": Constraint("EncryptedVolumes", "encrypted-volumes"),

@@ -1,90 +1,156 @@
-"""The command `testbed`."""
+"""The command `testbed`. Commands import what they use when they run: `down` must not wait for the rest."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pytest
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
-from testbed.cluster import ClusterSpec, NodeGroup
 from testbed.errors import TestbedError, UsageError
-from testbed.platform import Platform, PlatformSpec, platforms_folder
-from testbed.supervisor import Supervisor
-from testbed.toolchain import Toolchain
-from testbed.toolchain.cli import app as tools_app
-from testbed.toolchain.cli import build_with_progress
+
+if TYPE_CHECKING:
+    from testbed.config import PlatformSpec
+    from testbed.platform import Platform
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="A GitOps-on-EKS platform on one machine, and the incidents that it must survive.",
+    epilog="Start with: testbed run. Keep a platform to play with: testbed up, then kubectl, then testbed down.",
 )
-app.add_typer(tools_app, name="tools")
 Name = Annotated[str, typer.Option("--name", help="Which kept platform.")]
-
-
-def _folder(name: str) -> Path:
-    if not name.replace("-", "").isalnum():
-        raise UsageError(f"{name!r} is no name for a platform", fix="use letters, digits and hyphens")
-    return platforms_folder() / f"kept-{name}"
-
-
-def _attached(name: str) -> Platform:
-    platform = Platform.attach(_folder(name), Toolchain())
-    if platform is None:
-        raise UsageError(f"no platform {name!r} is running", fix="start it with `testbed up`")
-    return platform
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Configuration instead of [tool.testbed] in pyproject.toml.")
+]
+Backend = Annotated[str | None, typer.Option("--backend", help="embedded (default) or existing.")]
+Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", help="Backend existing: the kubeconfig.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow-context", help="Backend existing: a context that may be used although not on loopback."),
+]
 
 
 @app.command()
 def run(
-    scenarios: Annotated[list[Path] | None, typer.Argument(help="Scenario files; all without one.")] = None,
+    scenarios: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names (`testbed scenarios` lists them), files, or pytest node ids; all without one."),
+    ] = None,
+    backend: Backend = None,
+    config: Config = None,
+    kubeconfig: Kubeconfig = None,
+    allow_context: Allow = None,
+    use: Annotated[str | None, typer.Option(help="Run on the platform that `testbed up --name` left running.")] = None,
+    keep: Annotated[bool, typer.Option(help="Leave the platform running afterwards.")] = False,
+    strict: Annotated[bool, typer.Option(help="Needs that are not met are failures, not skips.")] = False,
+    folder: Annotated[Path, typer.Option("--report", help="Where the report and evidence go.")] = Path(".testbed"),
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit report, too.")] = None,
 ) -> None:
-    """Run scenarios, each with its negative control: tools, platform, verdicts, and nothing left behind."""
-    wanted = scenarios or [Path("scenarios")]
-    for path in wanted:
-        if not Path(str(path).split("::")[0]).exists():
-            known = ", ".join(sorted(file.name for file in Path("scenarios").glob("test_*.py")))
-            raise UsageError(f"there is no scenario {path}", fix=f"use a path such as scenarios/... of: {known}")
-    build_with_progress(Toolchain(), PlatformSpec().tools())
-    raise typer.Exit(int(pytest.main([*map(str, wanted), "-q"])))
+    """Run scenarios, each with its negative control: tools, platform, verdicts, and nothing left behind.
+
+    Exit code 0: every guard held and every control saw its incident. 1: not so. 2: the input was wrong.
+    """
+    import pytest
+
+    from testbed.paths import kept_folder
+    from testbed.scenarios import find
+    from testbed.toolchain import Toolchain
+    from testbed.toolchain.cli import build_with_progress
+
+    paths = find(scenarios or [])
+    spec = _spec(config, backend=backend, kubeconfig=kubeconfig, allow_context=allow_context)
+    options = [f"--testbed-report={folder}", "--testbed-progress"]
+    options += [f"--testbed-config={config}"] if config else []
+    options += [f"--testbed-backend={backend}"] if backend else []
+    options += [f"--testbed-kubeconfig={kubeconfig}"] if kubeconfig else []
+    options += [f"--testbed-allow-context={name}" for name in allow_context or []]
+    options += [f"--junit-xml={junit}"] if junit else []
+    options += ["--testbed-keep"] if keep else []
+    options += ["--testbed-strict"] if strict else []
+    if use:
+        kept_folder(use)
+        options.append(f"--testbed-use={use}")
+    else:
+        build_with_progress(Toolchain(), spec.tools())
+    # The command itself has imported the plugin; its asserts need no rewriting.
+    options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+    raise typer.Exit(int(pytest.main([*paths, "-q", *options])))
+
+
+@app.command()
+def scenarios() -> None:
+    """List the scenarios: what breaks, and which guard must hold."""
+    from testbed.scenarios import catalogue
+
+    for name, title in catalogue().items():
+        sys.stdout.write(f"{name}\n    {title}\n")
 
 
 @app.command()
 def up(
     name: Name = "default",
-    clusters: Annotated[str, typer.Option(help="Names of clusters, with commas.")] = "dev",
-    addons: Annotated[str, typer.Option(help="Add-ons, with commas; empty for none.")] = "gatekeeper",
-    nodes: Annotated[int, typer.Option(help="Nodes of each cluster.")] = 3,
+    clusters: Annotated[str | None, typer.Option(help="Names of clusters, with commas (default: dev).")] = None,
+    addons: Annotated[
+        str | None, typer.Option(help="Add-ons, with commas; empty for none (default: gatekeeper).")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(help="Nodes of each cluster (default: 3).")] = None,
+    backend: Backend = None,
+    config: Config = None,
+    kubeconfig: Kubeconfig = None,
+    allow_context: Allow = None,
+    snapshot: Annotated[bool, typer.Option(help="Start from a snapshot where there is one.")] = True,
 ) -> None:
-    """Start a platform and leave it running until `testbed down`."""
-    try:
-        groups = [NodeGroup(count=nodes)]
-        spec = PlatformSpec(
-            clusters=[ClusterSpec(name=cluster, node_groups=groups) for cluster in clusters.split(",")],
-            addons=[addon for addon in addons.split(",") if addon],
-        )
-    except ValidationError as error:
-        raise UsageError("the platform cannot be as asked for", why=str(error), fix="see `testbed up --help`") from None
-    tools = spec.tools()
+    """Start a platform and leave it running until `testbed down`. Prints an `export KUBECONFIG=` a cluster."""
+    from testbed.paths import kept_folder
+    from testbed.platform import Platform
+    from testbed.toolchain import Toolchain
+    from testbed.toolchain.cli import build_with_progress
+
+    folder = kept_folder(name)
+    spec = _spec(
+        config,
+        backend=backend,
+        kubeconfig=kubeconfig,
+        allow_context=allow_context,
+        clusters=[_cluster(one, nodes) for one in clusters.split(",")] if clusters is not None else None,
+        addons=[one for one in addons.split(",") if one] if addons is not None else None,
+        snapshots=None if snapshot else False,
+    )
+    if nodes is not None and clusters is None:
+        spec = _spec(None, **{**spec.model_dump(), "clusters": [_cluster(one.name, nodes) for one in spec.clusters]})
     toolchain = Toolchain()
-    build_with_progress(toolchain, tools)
-    platform = Platform.up(spec, _folder(name), toolchain, Console(stderr=True).print)
+    build_with_progress(toolchain, spec.tools())
+    platform = Platform.up(spec, folder, toolchain, _say)
     platform.supervisor.keep()
     for cluster in platform.clusters.values():
         sys.stdout.write(f"export KUBECONFIG={cluster.kubeconfig}\n")
 
 
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _cluster(name: str, nodes: int | None) -> dict[str, object]:
+    return {"name": name} | ({"node_groups": [{"count": nodes}]} if nodes is not None else {})
+
+
+def _spec(config: Path | None, **given: object) -> PlatformSpec:
+    from testbed.config import load
+
+    kubeconfig, contexts = given.pop("kubeconfig", None), given.pop("allow_context", None)
+    if kubeconfig or contexts:
+        given["existing"] = {"kubeconfig": kubeconfig, "allow_contexts": contexts or []}
+    return load(config, **given)
+
+
 @app.command()
 def status(name: Name = "default") -> None:
-    """Show every component of a platform: state, restarts, memory."""
+    """Show every component of a platform: state, restarts, memory; and what is real and what is simulated."""
+    from rich.console import Console
+    from rich.table import Table
+
     platform = _attached(name)
     memory = platform.supervisor.resident_bytes()
     table = Table("component", "state", "pid", "restarts", "MB")
@@ -93,40 +159,75 @@ def status(name: Name = "default") -> None:
         table.add_row(component.name, component.state, str(component.pid), str(component.restarts), size)
     Console().print(table)
     for part in platform.fidelity():
-        Console().print(f"{part.part}: real: {part.real}; simulated: {part.simulated}")
+        Console().print(f"{part.part}: real: {part.real}; simulated: {part.simulated or 'nothing'}")
+
+
+def _attached(name: str) -> Platform:
+    from testbed.paths import kept_folder
+    from testbed.platform import Platform
+    from testbed.toolchain import Toolchain
+
+    platform = Platform.attach(kept_folder(name), Toolchain())
+    if platform is None:
+        raise UsageError(f"no platform {name!r} is running", fix="start it with `testbed up`")
+    return platform
 
 
 @app.command()
 def kubeconfig(
-    cluster: Annotated[str, typer.Argument(help="A cluster by name.")] = "dev", name: Name = "default"
+    cluster: Annotated[str | None, typer.Argument(help="A cluster by name; the first without one.")] = None,
+    name: Name = "default",
 ) -> None:
     """Print the path of a cluster's kubeconfig."""
     platform = _attached(name)
-    if cluster not in platform.clusters:
-        raise UsageError(f"there is no cluster {cluster!r}", fix=f"use one of: {', '.join(platform.clusters)}")
-    sys.stdout.write(f"{platform.clusters[cluster].kubeconfig}\n")
+    chosen = cluster or platform.cluster.name
+    if chosen not in platform.clusters:
+        raise UsageError(f"there is no cluster {chosen!r}", fix=f"use one of: {', '.join(platform.clusters)}")
+    sys.stdout.write(f"{platform.clusters[chosen].kubeconfig}\n")
 
 
 @app.command()
 def down(name: Name = "default") -> None:
-    """Stop a platform. Fine if there is none."""
-    Supervisor(_folder(name)).destroy()
+    """Stop a platform and remove its folder. Fine if there is none."""
+    from testbed.paths import kept_folder
+    from testbed.supervisor import Supervisor
+    from testbed.teardown import runs_on_existing
+
+    folder = kept_folder(name)
+    if runs_on_existing(folder):
+        from testbed.platform import Platform
+        from testbed.toolchain import Toolchain
+
+        Platform.take_away(folder, Toolchain())
+    else:
+        Supervisor(folder).destroy()
 
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="Where the last run wrote.")] = Path(".testbed")) -> None:
     """Print the verdicts of the last run."""
-    path = folder / "report.json"
-    if not path.is_file():
-        raise UsageError(f"there is no report at {path}", fix="run `testbed run` first")
-    for scenario, entry in json.loads(path.read_text()).items():
-        sys.stdout.write(f"{scenario}: {entry['guard']}; control: {entry['control']}\n")
+    from testbed.report.table import read_report, render
+
+    run, results = read_report(folder)
+    sys.stdout.write(render(results, color=sys.stdout.isatty()))
+    for part in run.get("platform", {}).get("fidelity", []):
+        sys.stdout.write(f"{part['part']}: real: {part['real']}; simulated: {part['simulated'] or 'nothing'}\n")
+
+
+def _add_tools() -> None:
+    from testbed.toolchain.cli import app as tools_app
+
+    app.add_typer(tools_app, name="tools")
 
 
 def main() -> None:
     """Entry point: a TestbedError becomes its three lines and its exit code."""
+    if sys.argv[1:2] != ["down"]:
+        _add_tools()
     try:
         app()
     except TestbedError as error:
-        Console(stderr=True).print(f"testbed: {error}", style="red", highlight=False, markup=False)
+        from rich.console import Console
+
+        Console(stderr=True).print(f"testbed: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(error.exit_code)

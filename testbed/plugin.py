@@ -1,51 +1,60 @@
-"""The pytest plugin: the platform as a fixture, scenarios with their negative controls, SLAs and the report."""
+"""The pytest plugin: hooks that run every scenario with its guard and without, and report both."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
-import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
-from rich.console import Console
-from rich.table import Table
 
-from testbed.errors import TestbedError, UsageError
-from testbed.guards import Guard
+from testbed import __version__, needs
+from testbed.config import BACKENDS
+from testbed.errors import TestbedError
+from testbed.fixtures import EVIDENCE, STRICT, cost_tags, guard, namespace, platform, sla
 from testbed.incident import Incident
-from testbed.platform import Platform, PlatformSpec, platforms_folder
-from testbed.sla import SlaRecorder, load_slas
-from testbed.supervisor import log_tail
-from testbed.toolchain import Toolchain
+from testbed.platform import Platform
+from testbed.report.evidence import save_evidence
+from testbed.report.table import render, write_report
+from testbed.report.verdicts import CONTROL, GUARD_ON, Row, Verdict, merge, mode_of, record, row_of, scenario_of
 
-GUARD_ON, CONTROL = "guard-on", "control"
-PROPERTY = "testbed"
-COST_TAGS = {"cost-center": "cc-1042", "team": "platform", "environment": "sandbox"}
-_rows: list[dict[str, Any]] = []
+__all__ = ["cost_tags", "guard", "namespace", "platform", "sla"]
+_rows: list[Row] = []
+_runs: dict[str, Any] = {}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options, all with the prefix --testbed-."""
     group = parser.getgroup("testbed", "platform testbed")
-    group.addoption("--testbed-backend", choices=["embedded"], default="embedded", help="where Kubernetes comes from")
-    group.addoption("--testbed-keep", action="store_true", help="leave the platform running after the session")
-    group.addoption(
-        "--testbed-report", type=Path, default=Path(".testbed"), help="folder of the report and of failures' evidence"
+    add = group.addoption
+    add("--testbed-backend", choices=[*BACKENDS], help="where Kubernetes comes from (default: embedded)")
+    add("--testbed-config", type=Path, metavar="FILE", help="configuration instead of [tool.testbed] in pyproject.toml")
+    add("--testbed-kubeconfig", type=Path, metavar="FILE", help="backend existing: the kubeconfig")
+    add("--testbed-allow-context", action="append", metavar="NAME", help="backend existing: allowed off loopback")
+    add("--testbed-use", metavar="NAME", help="run on the platform that `testbed up --name NAME` left running")
+    add("--testbed-keep", action="store_true", help="leave the platform running after the session")
+    add(
+        "--testbed-strict",
+        action="store_true",
+        default=bool(os.environ.get("CI")),
+        help="a scenario whose needs are not met fails instead of being skipped (default where $CI is set)",
     )
+    add("--testbed-report", type=Path, default=Path(".testbed"), metavar="FOLDER", help="report and evidence go here")
+    add("--testbed-progress", action="store_true", help="say how the platform comes up")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker and the run's identity."""
+    """Register the markers."""
     config.addinivalue_line(
         "markers", "scenario(guard): an incident; `guard` is a testbed.guards.Guard, taken away for the control"
     )
+    config.addinivalue_line("markers", needs.DOCUMENTATION)
     _rows.clear()
+    _runs.clear()
+    _runs["started"] = datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -61,103 +70,41 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("guard", [GUARD_ON, CONTROL], indirect=True, scope="function")
 
 
-@pytest.fixture(scope="session")
-def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
-    """The platform: one for the session, shared by all workers of pytest-xdist. The last one out stops it."""
-    config = request.config
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
-    folder = platforms_folder() / f"run-{run[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    toolchain = Toolchain()
-    spec = PlatformSpec()
-    with FileLock(folder.with_suffix(".lock")):
-        found = Platform.attach(folder, toolchain)
-        if found is None:
-            toolchain.ensure(spec.tools())
-            capture = config.pluginmanager.getplugin("capturemanager")
-            with capture.global_and_fixture_disabled() if capture else _nothing():
-                found = Platform.up(spec, folder, toolchain, lambda text: Console(stderr=True).print(f"  {text}"))
-        else:
-            found.supervisor.lease()
-    yield found
-    if config.getoption("--testbed-keep"):
-        found.supervisor.keep()
-        return
-    with FileLock(folder.with_suffix(".lock")):
-        if int(found.supervisor.status()["leases"]) <= 1:
-            found.down()
-        else:
-            found.supervisor.release()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse unknown needs before anything is started."""
+    for item in items:
+        needs.names(item)
 
 
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
-
-
-@pytest.fixture
-def guard(request: pytest.FixtureRequest, platform: Platform) -> Iterator[str]:
-    """`guard-on`, or `control` while the scenario's guard is taken away. One scenario at a time has the platform."""
-    marker = request.node.get_closest_marker("scenario")
-    with FileLock(platform.supervisor.folder / "scenario.lock"):
-        if request.param == GUARD_ON:
-            yield GUARD_ON
-            return
-        protection: Guard = marker.kwargs["guard"]
-        with protection.removed(platform):
-            yield CONTROL
-
-
-@pytest.fixture
-def namespace(platform: Platform, guard: str) -> Iterator[str]:
-    """A namespace of the scenario's own on the first cluster, with cost tags; deleted afterwards."""
-    name = f"scenario-{uuid.uuid4().hex[:8]}"
-    kube = platform.cluster.client()
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": COST_TAGS}}
-    kube.apply(manifest)
-    yield name
-    with contextlib.suppress(Exception):  # a control may have left the API server down
-        kube.delete("Namespace", name)
-
-
-@pytest.fixture
-def sla(request: pytest.FixtureRequest) -> Iterator[SlaRecorder]:
-    """The SLAs of the `slas.toml` nearest above the scenario's file."""
-    path = next((p / "slas.toml" for p in request.path.parents if (p / "slas.toml").is_file()), None)
-    if path is None:
-        raise UsageError(f"no slas.toml above {request.path}", fix="add one beside the scenarios")
-    recorder = SlaRecorder(load_slas(path))
-    yield recorder
-    request.node.user_properties.extend(
-        (f"sla:{entry.name}", f"{entry.seconds}/{entry.limit}") for entry in recorder.measurements
-    )
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give a scenario its row, whatever happens to it."""
+    mode = mode_of(item)
+    if mode is not None:
+        record(item, "scenario", scenario_of(item.nodeid))
+        record(item, "mode", mode)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Turn a control's outcome round: the incident is what it must see."""
-    parameters = getattr(getattr(pyfuncitem, "callspec", None), "params", {})
-    if pyfuncitem.get_closest_marker("scenario") is None:
+    mode = mode_of(pyfuncitem)
+    if mode is None:
         return (yield)
-    mode = parameters["guard"]
-    scenario = pyfuncitem.nodeid.replace(f"{mode}-", "").replace(f"-{mode}", "").replace(f"[{mode}]", "")
+    verdict: Verdict = "held" if mode == GUARD_ON else "blind"
     try:
         result = yield
-        verdict = "held" if mode == GUARD_ON else "blind"
     except Incident as incident:
         verdict = "incident seen" if mode == CONTROL else "NOT HELD"
-        result, problem = True, str(incident)
+        record(pyfuncitem, "incident", str(incident))
         if mode == GUARD_ON:
             raise
-        pyfuncitem.user_properties.append(("testbed:incident", problem))
+        result = True
     except BaseException:
         verdict = "error" if mode == GUARD_ON else "VOID"
         raise
     finally:
-        pyfuncitem.user_properties.append(
-            (PROPERTY, json.dumps({"scenario": scenario, "mode": mode, "verdict": verdict}))
-        )
+        record(pyfuncitem, "verdict", verdict)
     if verdict == "blind":
         pytest.fail("the negative control saw no incident although its guard was off: this scenario proves nothing")
     return result
@@ -167,65 +114,37 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """On failure, save objects, events and component logs, and name the folder in the output."""
     report = yield
-    platform = getattr(item, "funcargs", {}).get("platform")
-    if report.failed and isinstance(platform, Platform):
+    fixtures: dict[str, Any] = getattr(item, "funcargs", {})
+    found = fixtures.get("platform")
+    if report.failed and isinstance(found, Platform):
+        own = [fixtures["namespace"]] if "namespace" in fixtures else []
         try:
-            folder = save_evidence(platform, item.config.getoption("--testbed-report") / "evidence", item.name)
+            root = item.config.getoption("--testbed-report") / EVIDENCE
+            folder = save_evidence(found, root, item.name, own)
             report.sections.append(("testbed evidence", str(folder)))
         except (TestbedError, OSError) as error:
             report.sections.append(("testbed evidence", f"could not be saved: {error}"))
     return report
 
 
-def save_evidence(platform: Platform, root: Path, name: str) -> Path:
-    """Write component logs, states and events to a folder below `root`; returns it."""
-    folder = root / "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for component in platform.supervisor.components().values():
-        (folder / f"{component.name}.log").write_text(log_tail(component.log, lines=500))
-    (folder / "components.json").write_text(json.dumps(platform.supervisor.status(), indent=1))
-    try:
-        events = platform.cluster.client().list("Event", api_version="v1")
-        (folder / "events.json").write_text(json.dumps(events, indent=1, default=str))
-    except Exception as error:  # the API server may be what failed
-        (folder / "events.json").write_text(json.dumps({"not readable": str(error)}))
-    return folder
-
-
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Collect the rows of the table; runs where the session is controlled, so also under xdist."""
-    if report.when != "teardown":
-        if report.failed and report.when == "setup" and "scenarios/" in report.nodeid:
-            _rows.append({"scenario": report.nodeid, "mode": "?", "verdict": "VOID", "slas": {}})
-        return
-    properties = dict(report.user_properties)
-    if PROPERTY in properties:
-        row = json.loads(str(properties[PROPERTY]))
-        row["slas"] = {k[4:]: v for k, v in report.user_properties if k.startswith("sla:")}
+    if (row := row_of(report)) is not None:
         _rows.append(row)
+    for name, value in report.user_properties:
+        if name == "testbed.platform":
+            _runs["platform"] = json.loads(str(value))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The table: scenario, guard, negative control, SLAs; and the same as JSON."""
+    """The table: scenario, guard, negative control, SLAs, fidelity; and the same as JSON."""
     if not _rows:
         return
-    merged: dict[str, dict[str, Any]] = {}
-    for row in _rows:
-        entry = merged.setdefault(row["scenario"], {"guard": "-", "control": "-", "slas": {}})
-        entry["control" if row["mode"] == CONTROL else "guard"] = row["verdict"]
-        if row["mode"] == GUARD_ON:
-            entry["slas"] = row["slas"]
-    folder: Path = config.getoption("--testbed-report")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(merged, indent=1))
-    table = Table("scenario", "with its guard", "negative control", "measured / limit (s)", title="Scenarios")
-    for scenario, entry in merged.items():
-        slas = "\n".join(f"{name} {value}" for name, value in entry["slas"].items())
-        table.add_row(scenario.split("/")[-1].replace("::test_", " "), entry["guard"], entry["control"], slas)
-    console = Console(width=150)
-    with console.capture() as capture:
-        console.print(table)
+    results = merge(_rows)
+    path = write_report(config.getoption("--testbed-report"), results, {"version": __version__, **_runs})
     terminalreporter.write_line("")
-    terminalreporter.write(capture.get())
-    terminalreporter.write_line(f"report: {folder / 'report.json'}")
+    terminalreporter.write(render(results, color=terminalreporter.hasmarkup))
+    terminalreporter.write_line(f"report: {path}")
+    skipped = [name for name, result in results.items() if "skipped" in (result.guard, result.control)]
+    if skipped and not config.getoption(STRICT):
+        terminalreporter.write_line(f"{len(skipped)} scenarios were skipped; with {STRICT} they would fail")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -51,8 +51,9 @@ def load_slas(path: Path) -> dict[str, Sla]:
 class SlaRecorder:
     """Measures against the limits; the measurements go into the report."""
 
-    def __init__(self, slas: dict[str, Sla]) -> None:
+    def __init__(self, slas: dict[str, Sla], heard: Callable[[SlaMeasurement], None] = lambda _: None) -> None:
         self._slas = slas
+        self._heard = heard
         self.measurements: list[SlaMeasurement] = []
 
     def limit(self, name: str) -> float:
@@ -74,6 +75,17 @@ class SlaRecorder:
         began = time.monotonic()
         yield limit
         seconds = time.monotonic() - began
-        self.measurements.append(SlaMeasurement(name=name, seconds=round(seconds, 3), limit=limit))
+        self.record(name, seconds)
+
+    def record(self, name: str, seconds: float) -> None:
+        """Record what was measured in another way, and assert it.
+
+        Raises:
+            SlaBreached: It is over the limit.
+        """
+        limit = self.limit(name)
+        measured = SlaMeasurement(name=name, seconds=round(seconds, 3), limit=limit)
+        self.measurements.append(measured)
+        self._heard(measured)
         if seconds > limit:
             raise SlaBreached(f"SLA {name}: {seconds:.2f} s, the limit is {limit:g} s")

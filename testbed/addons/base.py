@@ -5,14 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from testbed.cluster import EmbeddedCluster, Fidelity
+from testbed.cluster import Cluster, Fidelity
 
 
 class AddOn(ABC):
     """A platform component on one cluster.
 
-    `install` puts its objects into the API and starts its processes; `ready` waits until it does its work, which is
-    more than that its processes run. `uninstall` takes both away.
+    `install` puts its objects into the API and starts its processes; `resume` only starts the processes, on a cluster
+    that was restored from a snapshot with the objects. `ready` waits until it does its work, which is more than that
+    its processes run. `uninstall` takes all of it away.
     """
 
     name: ClassVar[str]
@@ -21,7 +22,7 @@ class AddOn(ABC):
     tools: ClassVar[tuple[str, ...]] = ()
     """The binaries it needs."""
 
-    def __init__(self, cluster: EmbeddedCluster) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
 
     @property
@@ -35,12 +36,16 @@ class AddOn(ABC):
         """Create its objects and start its processes."""
 
     @abstractmethod
+    def resume(self) -> None:
+        """Start its processes; the objects are those of a snapshot, with addresses and certificates of old."""
+
+    @abstractmethod
     def ready(self) -> None:
         """Wait until it works; raises `WaitTimeout` or `ComponentDied`."""
 
     @abstractmethod
     def uninstall(self) -> None:
-        """Stop its processes and remove what would disturb others."""
+        """Stop its processes and remove every object that it made."""
 
     @abstractmethod
     def fidelity(self) -> Fidelity:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 from typing import Any
 
 from testbed.addons.base import AddOn
-from testbed.cluster import Fidelity, KubeClient, Manifest, Refused, load_manifests
+from testbed.cluster import Cluster, Fidelity, KubeClient, Manifest, Refused, load_manifests
+from testbed.cluster.base import pem_data
 from testbed.cluster.client import NOT_YET
-from testbed.cluster.embedded import LOOPBACK, free_ports
+from testbed.errors import TestbedError, UsageError
 from testbed.paths import manifests
+from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
 from testbed.supervisor import ProcessSpec, log_tail
 from testbed.wait import wait_until
 
@@ -33,29 +34,68 @@ class Gatekeeper(AddOn):
     tools = ("gatekeeper",)
     _roles = ("gatekeeper-controller", "gatekeeper-audit")
 
-    def __init__(self, cluster: Any) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
         self._health: dict[str, int] = {}
 
     def install(self) -> None:
-        """CRDs and RBAC from upstream's manifest, both processes, then the policies, then the webhook."""
+        """CRDs and RBAC from upstream's manifest, both processes, then the policies, then the webhook.
+
+        Raises:
+            UsageError: The cluster has a Gatekeeper of its own.
+            TestbedError: Its API server does not reach our webhook.
+        """
         kube = self.cluster.client()
-        upstream = load_manifests(self.cluster.toolchain.assets("gatekeeper") / "deploy" / "gatekeeper.yaml")
-        wanted = [manifest for manifest in upstream if manifest["kind"] not in NOT_INSTALLED]
-        webhook = next(manifest for manifest in wanted if manifest["kind"] == "ValidatingWebhookConfiguration")
-        wanted.remove(webhook)
-        kube.apply_all(wanted)
-        kube.wait_crds(
-            [manifest["metadata"]["name"] for manifest in wanted if manifest["kind"] == "CustomResourceDefinition"],
-            timeout=READY_TIMEOUT,
-        )
+        if kube.get("Namespace", NAMESPACE) is not None:
+            raise UsageError(
+                f"cluster {self.cluster.name} has a Gatekeeper already",
+                why=f"there is a namespace {NAMESPACE}, and two Gatekeepers would undo each other's work",
+                fix="leave gatekeeper out of the add-ons, or use a cluster without one",
+            )
+        objects = self._objects()
+        kube.apply_all(objects)
+        kube.wait_crds(_crds(objects), timeout=READY_TIMEOUT)
         port = self._start_processes(kube)
         self._apply_policies(kube)
         self._wait_processes()
-        kube.apply(self._fail_closed(webhook, port))
+        if "loopback-webhooks" not in self.cluster.capabilities:
+            self._try_webhook(kube, port)
+        kube.apply(self._webhook(port, "Fail"))
 
+    def resume(self) -> None:
+        """Both processes, then the webhook at its new address."""
+        kube = self.cluster.client()
+        port = self._start_processes(kube)
+        self._wait_processes()
+        kube.apply(self._webhook(port, "Fail"))
+
+    def _upstream(self) -> list[Manifest]:
+        return load_manifests(self.cluster.toolchain.assets("gatekeeper") / "deploy" / "gatekeeper.yaml")
+
+    def _objects(self) -> list[Manifest]:
+        """What is installed of upstream's manifest, without the webhook."""
+        left_out = {*NOT_INSTALLED, "ValidatingWebhookConfiguration"}
+        return [manifest for manifest in self._upstream() if manifest["kind"] not in left_out]
+
+    def _try_webhook(self, kube: KubeClient, port: int) -> None:
+        """Prove that the API server reaches us while a webhook that it cannot call still harms nobody."""
+        kubectl = self.cluster.toolchain.ensure(["kubectl"])["kubectl"]
+        undo = [str(kubectl), f"--kubeconfig={self.cluster.kubeconfig}", "delete", "--ignore-not-found"]
+        self.cluster.supervisor.at_end([*undo, f"validatingwebhookconfiguration/{WEBHOOK}"])
+        kube.apply(self._webhook(port, "Ignore"))
+        try:
+            self.ready()
+        except TestbedError as error:
+            raise TestbedError(
+                f"the API server of cluster {self.cluster.name} does not reach webhooks on this machine",
+                why=f"Gatekeeper runs here, at {LOOPBACK}:{port}; {error.why}",
+                fix="use a cluster whose API server runs on this machine's network, or leave gatekeeper out",
+            ) from None
+
+    @retry_on_taken_port
     def _start_processes(self, kube: KubeClient) -> int:
         """Start controller and audit under Gatekeeper's own service account; returns the webhook's port."""
+        self.cluster.supervisor.stop([self.cluster.component(role) for role in self._roles], grace=0)
         kubeconfig = self.cluster.service_account_kubeconfig(NAMESPACE, "gatekeeper-admin")
         certificates = self.cluster.folder / "gatekeeper-certs"
         certificate, key = self.cluster.authority.issue("gatekeeper-webhook", "gatekeeper-webhook", hosts=[LOOPBACK])
@@ -106,11 +146,12 @@ class Gatekeeper(AddOn):
                 ProcessSpec(
                     name=self.cluster.component(role),
                     argv=[str(binary), *common, *arguments],
-                    env={"POD_NAME": role, "POD_NAMESPACE": NAMESPACE, "NAMESPACE": NAMESPACE, "GOMAXPROCS": "2"},
+                    env={"POD_NAME": role, "POD_NAMESPACE": NAMESPACE, "NAMESPACE": NAMESPACE, "GOGC": "50"},
                     tags={"cluster": self.cluster.name, "role": role},
                     restart_limit=100,
                 )
             )
+        self._wait_processes("/healthz")
         return webhook
 
     def _apply_policies(self, kube: KubeClient) -> None:
@@ -120,14 +161,15 @@ class Gatekeeper(AddOn):
         kube.wait_crds([f"{kind.lower()}.constraints.gatekeeper.sh" for kind in kinds], timeout=READY_TIMEOUT)
         kube.apply_all(load_manifests(manifests("gatekeeper", "constraints")))
 
-    def _fail_closed(self, upstream: Manifest, port: int) -> Manifest:
-        """Upstream's webhook configuration, pointed at our process, and refusing when that does not answer."""
-        authority = base64.b64encode(self.cluster.authority.pem).decode()
-        for webhook in upstream["webhooks"]:
+    def _webhook(self, port: int, failure_policy: str) -> Manifest:
+        """Upstream's webhook configuration, pointed at our process. Policy `Fail` refuses when that does not answer."""
+        (configuration,) = (found for found in self._upstream() if found["kind"] == "ValidatingWebhookConfiguration")
+        authority = pem_data(self.cluster.authority.pem)
+        for webhook in configuration["webhooks"]:
             path = webhook["clientConfig"].pop("service")["path"]
             webhook["clientConfig"] = {"url": f"https://{LOOPBACK}:{port}{path}", "caBundle": authority}
             if webhook["name"] == ADMIT:
-                webhook["failurePolicy"] = "Fail"
+                webhook["failurePolicy"] = failure_policy
                 # Fail-closed must not lock the cluster's own components out (leases, events, tokens).
                 for expression in webhook["namespaceSelector"]["matchExpressions"]:
                     if expression["key"] == "kubernetes.io/metadata.name":
@@ -139,25 +181,27 @@ class Gatekeeper(AddOn):
                         '"subjectaccessreviews", "endpointslices"])',
                     }
                 ]
-        return upstream
+        return configuration
 
-    def _wait_processes(self) -> None:
+    def _wait_processes(self, path: str = "/readyz") -> None:
+        """Wait until both answer at `path`: /healthz once they listen, /readyz once they know their policies."""
+        require = self.cluster.supervisor.require_started
         for role, port in self._health.items():
             name = self.cluster.component(role)
-            log = self.cluster.supervisor.folder / "logs" / f"{name}.log"
+            log = self.cluster.log(role)
 
             def probe(name: str = name, port: int = port) -> tuple[bool, object]:
-                self.cluster.supervisor.require_running(name)
+                require(name)
                 connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
                 try:
-                    connection.request("GET", "/readyz")
+                    connection.request("GET", path)
                     answer = connection.getresponse()
                     return answer.status == 200, answer.read(200)
                 finally:
                     connection.close()
 
             wait_until(
-                f"{name} is ready",
+                f"{name} says ok at {path}",
                 probe,
                 timeout=READY_TIMEOUT,
                 retry_on=(OSError, http.client.HTTPException),
@@ -176,7 +220,7 @@ class Gatekeeper(AddOn):
                 return "cost-allocation-tags" in refusal.reason, refusal.reason
             return False, "an untagged namespace was admitted"
 
-        controller = self.cluster.supervisor.folder / "logs" / f"{self.cluster.component('gatekeeper-controller')}.log"
+        controller = self.cluster.log("gatekeeper-controller")
         wait_until(
             f"Gatekeeper on cluster {self.cluster.name} enforces its constraints",
             probe,
@@ -196,11 +240,37 @@ class Gatekeeper(AddOn):
         self.ready()
 
     def uninstall(self) -> None:
-        """Remove the webhook first, so that nothing is refused for want of it, then stop the processes."""
-        self.cluster.client().delete(
-            "ValidatingWebhookConfiguration", WEBHOOK, api_version="admissionregistration.k8s.io/v1"
+        """Remove the webhook first, so that nothing is refused for want of it; then policies, processes, the rest."""
+        kube = self.cluster.client()
+        kube.delete("ValidatingWebhookConfiguration", WEBHOOK, api_version="admissionregistration.k8s.io/v1")
+        for template in load_manifests(manifests("gatekeeper", "templates")):
+            kube.delete(template["kind"], template["metadata"]["name"], api_version=template["apiVersion"])
+        wait_until(
+            "Gatekeeper has removed the CRDs of its templates",
+            lambda: (not (left := self._template_crds(kube)), f"left: {', '.join(left)}"),
+            timeout=READY_TIMEOUT,
+            retry_on=NOT_YET,
         )
         self.cluster.supervisor.stop([self.cluster.component(role) for role in self._roles])
+        for manifest in reversed(self._objects()):
+            metadata = manifest["metadata"]
+            kube.delete(
+                manifest["kind"],
+                metadata["name"],
+                namespace=metadata.get("namespace"),
+                api_version=manifest["apiVersion"],
+            )
+        wait_until(
+            f"namespace {NAMESPACE} is gone",
+            lambda: ((found := kube.get("Namespace", NAMESPACE)) is None, found and found.get("status")),
+            timeout=READY_TIMEOUT,
+            retry_on=NOT_YET,
+        )
+
+    @staticmethod
+    def _template_crds(kube: KubeClient) -> list[str]:
+        names = [crd["metadata"]["name"] for crd in kube.list("CustomResourceDefinition")]
+        return [name for name in names if name.endswith(".constraints.gatekeeper.sh")]
 
     def set_enforcement(self, kind: str, name: str, action: str) -> None:
         """Set a constraint's enforcementAction: `dryrun` takes the guard away, `deny` puts it back."""
@@ -232,6 +302,10 @@ class Gatekeeper(AddOn):
             real="controller and audit, CRDs, RBAC, webhook over TLS, fail-closed",
             simulated=f"one replica as a process instead of three pods; audit every {AUDIT_INTERVAL} s",
         )
+
+
+def _crds(objects: list[Manifest]) -> list[str]:
+    return [found["metadata"]["name"] for found in objects if found["kind"] == "CustomResourceDefinition"]
 
 
 def _own_pod(name: str) -> Manifest:

@@ -1,14 +1,18 @@
 """Where Kubernetes comes from."""
 
-from testbed.cluster.base import Cluster, ClusterSpec, Fidelity
+from testbed.cluster.base import CAPABILITIES, Cluster, ClusterSpec, Fidelity
 from testbed.cluster.client import KubeClient, Manifest, Refused, load_manifests
 from testbed.cluster.embedded import EmbeddedCluster
+from testbed.cluster.existing import ExistingCluster, ExistingSpec
 from testbed.cluster.nodes import NodeGroup
 
 __all__ = [
+    "CAPABILITIES",
     "Cluster",
     "ClusterSpec",
     "EmbeddedCluster",
+    "ExistingCluster",
+    "ExistingSpec",
     "Fidelity",
     "KubeClient",
     "Manifest",

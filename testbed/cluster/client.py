@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,9 @@ class KubeClient:
 
     def _resource(self, kind: str, api_version: str | None) -> Any:
         if self._dynamic is None:
-            self._dynamic = DynamicClient(self.api, cache_file=str(self.kubeconfig.with_suffix(".discovery")))  # type: ignore[no-untyped-call]
+            # Its own file: the library writes it in place, and a reader of half of it would log an error.
+            own = f".discovery-{os.getpid()}-{threading.get_ident()}"
+            self._dynamic = DynamicClient(self.api, cache_file=str(self.kubeconfig.with_suffix(own)))  # type: ignore[no-untyped-call]
         query = {"kind": kind} | ({"api_version": api_version} if api_version else {})
         return self._dynamic.resources.get(**query)
 
@@ -102,7 +106,7 @@ class KubeClient:
                 **extra,
             )
         except DynamicApiError as error:
-            if error.status in {400, 403, 409, 422}:
+            if is_refusal(error):
                 raise refused(manifest, error) from None
             raise
         result: Manifest = stored.to_dict()
@@ -114,7 +118,7 @@ class KubeClient:
         try:
             stored = resource.create(body=manifest, namespace=namespace if resource.namespaced else None)
         except DynamicApiError as error:
-            if error.status in {400, 403, 409, 422}:
+            if is_refusal(error):
                 raise refused(manifest, error) from None
             raise
         result: Manifest = stored.to_dict()
@@ -143,6 +147,24 @@ class KubeClient:
         found = self._resource(kind, api_version).get(namespace=namespace, label_selector=selector)
         items: list[Manifest] = found.to_dict()["items"]
         return items
+
+    def everything_in(self, namespace: str) -> dict[str, Any]:
+        """Every object in a namespace, by resource, as evidence; secrets only by name."""
+        self._resource("Namespace", "v1")  # discovers
+        found: dict[str, Any] = {}
+        for resource in self._dynamic.resources.search() if self._dynamic else []:
+            if not (getattr(resource, "namespaced", False) and "list" in (resource.verbs or []) and resource.preferred):
+                continue
+            try:
+                items = resource.get(namespace=namespace).to_dict()["items"]
+            except (DynamicApiError, ApiException):
+                continue
+            if items:
+                secret = resource.kind == "Secret"
+                found[f"{resource.group or 'core'}/{resource.kind}"] = (
+                    [item["metadata"]["name"] for item in items] if secret else items
+                )
+        return found
 
     def delete(self, kind: str, name: str, *, namespace: str | None = None, api_version: str | None = None) -> None:
         """Delete one object; fine if it is not there. Does not wait for finalizers."""
@@ -184,6 +206,11 @@ class KubeClient:
             return wanted <= established, f"not established: {', '.join(sorted(wanted - established))}"
 
         wait_until("the CRDs are established", missing, timeout=timeout, retry_on=NOT_YET)
+
+
+def is_refusal(error: DynamicApiError) -> bool:
+    """Whether the server said no, also for want of a webhook that fails closed (it answers 500 then)."""
+    return error.status in {400, 403, 409, 422} or (error.status == 500 and "failed calling webhook" in str(error.body))
 
 
 def refused(manifest: Mapping[str, Any], error: DynamicApiError) -> Refused:

@@ -2,231 +2,91 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import shutil
 import signal
-import socket
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 
-from testbed.cluster.base import ClusterSpec, Fidelity
+from testbed.cluster import flags
+from testbed.cluster.base import Cluster, Fidelity, pem_data
 from testbed.cluster.client import NOT_YET, KubeClient
-from testbed.cluster.pki import Authority, service_account_keys, write_private
-from testbed.supervisor import ComponentStatus, ProcessSpec, Supervisor, log_tail
-from testbed.toolchain import Toolchain
+from testbed.cluster.pki import service_account_keys, write_private
+from testbed.cluster.simulator import USER, rights, stages
+from testbed.ports import LOOPBACK, free_ports, require_free, retry_on_taken_port
+from testbed.supervisor import ProcessSpec, log_tail
 from testbed.wait import wait_until
 
 TOOLS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
-LOOPBACK = "127.0.0.1"
-SERVICE_CIDR = "10.96.0.0/12"
-POD_CIDR = "10.128.0.0/9"
+CONTROL_PLANE = ("etcd", "kube-apiserver")
+NODE_SIDE = ("kube-controller-manager", "kube-scheduler", "kwok")
+NODE_LEASES, LEASE_API = "kube-node-lease", "coordination.k8s.io/v1"
 CUSTOM_STATUS = "kwok.x-k8s.io/status=custom"
 """Pods with this annotation are not KWOK's: their status is set by whoever runs them."""
 API_SERVER_TIMEOUT = 60.0
 NODES_TIMEOUT = 60.0
+FRUGAL = {"kube-apiserver": "30"}
+"""Per component, percent of live heap that Go lets pile up as garbage (its default is 100, `FRUGAL_DEFAULT` here):
+several clusters share one machine, and the API server's heap is the largest."""
+FRUGAL_DEFAULT = "50"
 
 
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that were free a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+class EmbeddedCluster(Cluster):
+    """etcd, kube-apiserver, controller-manager, scheduler and KWOK for one cluster."""
 
+    capabilities = frozenset({"control-plane-faults", "simulated-nodes", "snapshots", "loopback-webhooks"})
+    tools = TOOLS
 
-class EmbeddedCluster:
-    """etcd, kube-apiserver, controller-manager, scheduler and KWOK for one cluster.
+    _pki: flags.Pki
+    _restored = False
 
-    Args:
-        spec: Name and node groups.
-        supervisor: Owns the processes; `spec.name` prefixes their names.
-        toolchain: Where the binaries come from. They must be ready (`Toolchain.ensure`).
-    """
+    @property
+    def _data(self) -> Path:
+        return self.folder / "etcd"
 
-    def __init__(self, spec: ClusterSpec, supervisor: Supervisor, toolchain: Toolchain) -> None:
-        self.spec = spec
-        self.name = spec.name
-        self.supervisor = supervisor
-        self.toolchain = toolchain
-        self.folder = supervisor.folder / "clusters" / spec.name
-        self.kubeconfig = self.folder / "kubeconfig"
-
-    def client(self) -> KubeClient:
-        """A client as administrator. One per thread."""
-        return KubeClient(self.kubeconfig)
-
-    def component(self, role: str) -> str:
-        """The name of a component of this cluster: `component("kube-apiserver")`."""
-        return f"{self.name}-{role}"
-
-    def start(self) -> None:
-        """Bring the cluster up; returns when the API server is ready and every node is Ready.
-
-        Raises:
-            ComponentDied: A component ended while it was awaited.
-            WaitTimeout: The API server or a node was not ready in time.
-        """
-        self.start_control_plane()
-        self.start_nodes()
+    def check(self) -> None:
+        """Refuse a configured port that is busy."""
+        if self.spec.api_port is not None:
+            require_free(self.spec.api_port, f"the API server of cluster {self.name}")
 
     def start_control_plane(self) -> None:
-        """etcd and the API server, until /readyz says ok."""
-        binaries = self.toolchain.ensure(TOOLS)
-        etcd_client, etcd_peer, self._api_port, cm, scheduler, self._kwok_port = free_ports(6)
-        self.url = f"https://{LOOPBACK}:{self._api_port}"
-        pki = self.folder / "pki"
-        self.authority = Authority("kubernetes", pki)
-        etcd_authority = Authority("etcd-ca", pki / "etcd")
-        front_proxy = Authority("front-proxy-ca", pki / "front-proxy")
-        etcd_files = etcd_authority.issue("server", "etcd", hosts=[LOOPBACK, "localhost"])
-        self._start(
-            "etcd",
-            binaries["etcd"],
-            {
-                "name": "etcd",
-                "data-dir": self.folder / "etcd",
-                "listen-client-urls": f"https://{LOOPBACK}:{etcd_client}",
-                "advertise-client-urls": f"https://{LOOPBACK}:{etcd_client}",
-                "listen-peer-urls": f"https://{LOOPBACK}:{etcd_peer}",
-                "initial-advertise-peer-urls": f"https://{LOOPBACK}:{etcd_peer}",
-                "initial-cluster": f"etcd=https://{LOOPBACK}:{etcd_peer}",
-                "client-cert-auth": "true",
-                "peer-client-cert-auth": "true",
-                "cert-file": etcd_files[0],
-                "key-file": etcd_files[1],
-                "trusted-ca-file": etcd_authority.certificate,
-                "peer-cert-file": etcd_files[0],
-                "peer-key-file": etcd_files[1],
-                "peer-trusted-ca-file": etcd_authority.certificate,
-                # A test platform survives the death of any process, not of the machine (as envtest chooses, too).
-                "unsafe-no-fsync": "true",
-            },
-        )
-        etcd_identity = etcd_authority.issue("apiserver-client", "kube-apiserver-etcd-client")
-        serving = self.authority.issue(
-            "apiserver",
-            "kube-apiserver",
-            hosts=[
-                LOOPBACK,
-                "localhost",
-                "10.96.0.1",
-                "kubernetes",
-                "kubernetes.default",
-                "kubernetes.default.svc",
-                "kubernetes.default.svc.cluster.local",
-            ],
-        )
-        kubelet_identity = self.authority.issue(
-            "apiserver-kubelet-client", "kube-apiserver-kubelet-client", groups=["kubeadm:cluster-admins"]
-        )
-        proxy_identity = front_proxy.issue("client", "front-proxy-client")
-        sa_private, sa_public = service_account_keys(pki)
-        self._start(
-            "kube-apiserver",
-            binaries["kube-apiserver"],
-            {
-                "bind-address": LOOPBACK,
-                "secure-port": self._api_port,
-                # Kubernetes refuses loopback addresses in Endpoints, and nothing here needs the kubernetes Service's.
-                "advertise-address": LOOPBACK,
-                "endpoint-reconciler-type": "none",
-                "etcd-servers": f"https://{LOOPBACK}:{etcd_client}",
-                "etcd-cafile": etcd_authority.certificate,
-                "etcd-certfile": etcd_identity[0],
-                "etcd-keyfile": etcd_identity[1],
-                "authorization-mode": "Node,RBAC",
-                "enable-admission-plugins": "NodeRestriction",
-                "enable-bootstrap-token-auth": "true",
-                "allow-privileged": "true",
-                "client-ca-file": self.authority.certificate,
-                "tls-cert-file": serving[0],
-                "tls-private-key-file": serving[1],
-                "kubelet-client-certificate": kubelet_identity[0],
-                "kubelet-client-key": kubelet_identity[1],
-                "kubelet-preferred-address-types": "InternalIP,Hostname",
-                "proxy-client-cert-file": proxy_identity[0],
-                "proxy-client-key-file": proxy_identity[1],
-                "requestheader-client-ca-file": front_proxy.certificate,
-                "requestheader-allowed-names": "front-proxy-client",
-                "requestheader-username-headers": "X-Remote-User",
-                "requestheader-group-headers": "X-Remote-Group",
-                "requestheader-extra-headers-prefix": "X-Remote-Extra-",
-                "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
-                "service-account-key-file": sa_public,
-                "service-account-signing-key-file": sa_private,
-                "service-cluster-ip-range": SERVICE_CIDR,
-            },
-        )
-        self._write_admin_kubeconfig()
-        identity = ("system:kube-controller-manager", "system:kube-scheduler")
-        cm_config, scheduler_config = (self.user_kubeconfig(user.removeprefix("system:"), user) for user in identity)
-        cm_serving = self.authority.issue("controller-manager-serving", "kube-controller-manager", hosts=[LOOPBACK])
-        scheduler_serving = self.authority.issue("scheduler-serving", "kube-scheduler", hosts=[LOOPBACK])
-        self._late = [
-            (
-                "kube-controller-manager",
-                binaries["kube-controller-manager"],
-                {
-                    "kubeconfig": cm_config,
-                    "authentication-kubeconfig": cm_config,
-                    "authorization-kubeconfig": cm_config,
-                    "bind-address": LOOPBACK,
-                    "secure-port": cm,
-                    "tls-cert-file": cm_serving[0],
-                    "tls-private-key-file": cm_serving[1],
-                    "client-ca-file": self.authority.certificate,
-                    "requestheader-client-ca-file": front_proxy.certificate,
-                    "root-ca-file": self.authority.certificate,
-                    "cluster-signing-cert-file": self.authority.certificate,
-                    "cluster-signing-key-file": self.authority.key,
-                    "service-account-private-key-file": sa_private,
-                    "use-service-account-credentials": "true",
-                    "controllers": "*,bootstrapsigner,tokencleaner",
-                    "allocate-node-cidrs": "true",
-                    "cluster-cidr": POD_CIDR,
-                    "service-cluster-ip-range": SERVICE_CIDR,
-                    "node-cidr-mask-size": "24",
-                    # One replica: an election would only add its lease time to every restart.
-                    "leader-elect": "false",
-                    "kube-api-qps": "500",
-                    "kube-api-burst": "1000",
-                },
-            ),
-            (
-                "kube-scheduler",
-                binaries["kube-scheduler"],
-                {
-                    "config": self._scheduler_config(scheduler_config),
-                    "authentication-kubeconfig": scheduler_config,
-                    "authorization-kubeconfig": scheduler_config,
-                    "bind-address": LOOPBACK,
-                    "secure-port": scheduler,
-                    "tls-cert-file": scheduler_serving[0],
-                    "tls-private-key-file": scheduler_serving[1],
-                    "client-ca-file": self.authority.certificate,
-                    "requestheader-client-ca-file": front_proxy.certificate,
-                },
-            ),
-        ]
-        self._kwok_binary = binaries["kwok"]
-        self.wait_api_server()
+        """etcd and the API server, until /readyz says ok.
+
+        Raises:
+            UsageError: The configured port is busy.
+            ComponentDied: A component ended while it was awaited.
+            WaitTimeout: The API server was not ready in time.
+        """
+        self._pki = flags.Pki(self.folder / "pki", self.authority, service_account_keys(self.folder / "pki"))
+        self._start_etcd_and_api_server()
+
+    @retry_on_taken_port
+    def _start_etcd_and_api_server(self) -> None:
+        self._stop(CONTROL_PLANE)
+        self.check()
+        client_port, peer_port, chosen = free_ports(3)
+        port = self.spec.api_port or chosen
+        self._start("etcd", flags.etcd(self._pki, self._data, client_port, peer_port))
+        self._start("kube-apiserver", flags.kube_apiserver(self._pki, port, client_port))
+        self._write_entry(f"https://{LOOPBACK}:{port}", self.authority.pem)
+        # kubeadm's super-admin.conf: the harness must get in whatever a scenario does to RBAC.
+        self.user_kubeconfig("admin", "kubernetes-admin", groups=["system:masters"], path=self.kubeconfig)
+        self._wait_ready(self.supervisor.require_started, API_SERVER_TIMEOUT)
 
     def wait_api_server(self, timeout: float = API_SERVER_TIMEOUT) -> None:
         """Wait until the API server is ready (again)."""
+        self._wait_ready(self.supervisor.require_running, timeout)
+
+    def _wait_ready(self, require: Callable[..., None], timeout: float) -> None:
         kube = self.client()
 
         def probe() -> tuple[bool, object]:
-            self.supervisor.require_running(self.component("etcd"), self.component("kube-apiserver"))
+            require(*map(self.component, CONTROL_PLANE))
             return kube.ready(), "/readyz did not say ok"
 
-        log = self.supervisor.folder / "logs" / f"{self.component('kube-apiserver')}.log"
+        log = self.log("kube-apiserver")
         wait_until(
             f"the API server of cluster {self.name} is ready",
             probe,
@@ -235,98 +95,73 @@ class EmbeddedCluster:
             evidence=lambda: f"end of {log}:\n{log_tail(log)}",
         )
 
+    @retry_on_taken_port
     def start_nodes(self) -> None:
-        """Controller-manager, scheduler, KWOK and the nodes, until every node is Ready."""
-        for role, binary, flags in self._late:
-            self._start(role, binary, flags)
+        """Controller-manager, scheduler, KWOK and the nodes, until every node is Ready and reports so itself."""
+        self._stop(NODE_SIDE)
         kube = self.client()
-        self._start_kwok(kube)
-        wanted: set[str] = set()
-        for index, group in enumerate(self.spec.node_groups):
-            for node in group.nodes(index):
+        if self._restored:
+            # Their holder of old is no more, and the simulator would wait for them to expire.
+            for lease in kube.list("Lease", namespace=NODE_LEASES, api_version=LEASE_API):
+                kube.delete("Lease", lease["metadata"]["name"], namespace=NODE_LEASES, api_version=LEASE_API)
+        began = datetime.now(UTC)
+        self._start_node_side()
+        self._wait_nodes(kube, self._register_nodes(kube), began)
+
+    def _start_node_side(self) -> None:
+        manager_port, scheduler_port, kwok_port = free_ports(3)
+        manager = self.user_kubeconfig("kube-controller-manager", "system:kube-controller-manager")
+        scheduler = self.user_kubeconfig("kube-scheduler", "system:kube-scheduler")
+        simulator = self.user_kubeconfig("kwok", USER)
+        self._start("kube-controller-manager", flags.kube_controller_manager(self._pki, manager_port, manager))
+        self._start(
+            "kube-scheduler",
+            flags.kube_scheduler(self._pki, scheduler_port, scheduler, self._scheduler_config(scheduler)),
+        )
+        config = write_private(self.folder / "kwok.yaml", stages(self.toolchain.assets("kwok")).encode())
+        self._start("kwok", flags.kwok(self._pki, kwok_port, simulator, config))
+
+    def _register_nodes(self, kube: KubeClient) -> set[str]:
+        """The wanted nodes' names; from a snapshot they are there already, and the simulator's rights."""
+        nodes = [node for index, group in enumerate(self.spec.node_groups) for node in group.nodes(index)]
+        if not self._restored:
+            kube.apply_all(rights())
+            for node in nodes:
                 kube.apply(node)
                 kube.update_status(node)
-                wanted.add(node["metadata"]["name"])
+        return {node["metadata"]["name"] for node in nodes}
 
+    def _wait_nodes(self, kube: KubeClient, wanted: set[str], began: datetime) -> None:
         def probe() -> tuple[bool, object]:
-            self.supervisor.require_running(
-                *(self.component(role) for role, _, _ in self._late), self.component("kwok")
-            )
+            self.supervisor.require_started(*map(self.component, NODE_SIDE))
             ready = {
                 node["metadata"]["name"]
                 for node in kube.list("Node")
                 if any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", []))
                 and not any(t["key"] == "node.kubernetes.io/not-ready" for t in node["spec"].get("taints") or [])
             }
-            service_account = kube.get("ServiceAccount", "default", namespace="default")
-            missing = sorted(wanted - ready)
-            return (
-                not missing and service_account is not None,
-                f"nodes not ready: {missing}, account: {service_account is not None}",
-            )
+            # In a restored cluster the conditions are of old; the leases tell who is alive now.
+            alive = {
+                lease["metadata"]["name"]
+                for lease in kube.list("Lease", namespace=NODE_LEASES, api_version=LEASE_API)
+                if datetime.fromisoformat(str(lease["spec"].get("renewTime") or "1970-01-01T00:00:00Z")) >= began
+            }
+            account = kube.get("ServiceAccount", "default", namespace="default") is not None
+            missing = sorted(wanted - (ready & alive))
+            return not missing and account, f"not Ready: {missing}, default service account: {account}"
 
         wait_until(f"the nodes of cluster {self.name} are Ready", probe, timeout=NODES_TIMEOUT, retry_on=NOT_YET)
 
-    def _start_kwok(self, kube: KubeClient) -> None:
-        role = {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": "testbed:node-simulator"},
-            "rules": [
-                {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch", "patch", "update"]},
-                {"apiGroups": [""], "resources": ["nodes/status", "pods/status"], "verbs": ["patch", "update"]},
-                {
-                    "apiGroups": [""],
-                    "resources": ["pods"],
-                    "verbs": ["get", "list", "watch", "patch", "update", "delete"],
-                },
-                {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch", "update"]},
-                {
-                    "apiGroups": ["coordination.k8s.io"],
-                    "resources": ["leases"],
-                    "verbs": ["create", "get", "list", "watch", "patch", "update", "delete"],
-                },
-            ],
-        }
-        binding = {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "testbed:node-simulator"},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "testbed:node-simulator",
-            },
-            "subjects": [{"kind": "User", "name": "testbed:node-simulator", "apiGroup": "rbac.authorization.k8s.io"}],
-        }
-        kube.apply(role)
-        kube.apply(binding)
-        stages = self.toolchain.assets("kwok") / "kustomize" / "stage"
-        configuration = "---\n".join(path.read_text() for path in sorted(stages.rglob("*.yaml")))
-        kwok_serving = self.authority.issue("kwok-serving", "kwok", hosts=[LOOPBACK])
-        self._start(
-            "kwok",
-            self._kwok_binary,
-            {
-                "kubeconfig": self.user_kubeconfig("kwok", "testbed:node-simulator"),
-                "config": write_private(self.folder / "kwok.yaml", configuration.encode()),
-                "cidr": "10.128.0.0/24",
-                "node-ip": LOOPBACK,
-                "node-port": self._kwok_port,
-                "node-lease-duration-seconds": "40",
-                "manage-all-nodes": "false",
-                "manage-nodes-with-annotation-selector": "kwok.x-k8s.io/node=fake",
-                "server-address": f"{LOOPBACK}:{self._kwok_port}",
-                "tls-cert-file": kwok_serving[0],
-                "tls-private-key-file": kwok_serving[1],
-            },
-        )
+    def _stop(self, roles: tuple[str, ...]) -> None:
+        """Stop what an attempt before this one left."""
+        self.supervisor.stop([self.component(role) for role in roles], grace=0)
 
-    def _start(self, role: str, binary: Path, flags: Mapping[str, object]) -> ComponentStatus:
+    def _start(self, role: str, flags: flags.Flags) -> None:
+        binary = self.toolchain.ensure([role])[role]
         argv = [str(binary), *(f"--{name}={value}" for name, value in flags.items())]
-        return self.supervisor.start(
-            ProcessSpec(name=self.component(role), argv=argv, tags={"cluster": self.name, "role": role})
-        )
+        tags = {"cluster": self.name, "role": role}
+        env = {"GOGC": FRUGAL.get(role, FRUGAL_DEFAULT)}
+        self.supervisor.start(ProcessSpec(name=self.component(role), argv=argv, env=env, tags=tags))
 
     def _scheduler_config(self, kubeconfig: Path) -> Path:
         configuration = {
@@ -337,43 +172,36 @@ class EmbeddedCluster:
         }
         return write_private(self.folder / "scheduler.yaml", yaml.safe_dump(configuration).encode())
 
-    def _write_admin_kubeconfig(self) -> None:
-        # kubeadm's super-admin.conf: the harness must get in whatever a scenario does to RBAC.
-        self.user_kubeconfig("admin", "kubernetes-admin", groups=["system:masters"], path=self.kubeconfig)
-
     def user_kubeconfig(
         self, name: str, user: str, *, groups: list[str] | None = None, path: Path | None = None
     ) -> Path:
         """A kubeconfig (0600) with a client certificate for a user; returns its path."""
         certificate, key = self.authority.issue(f"user-{name}", user, groups=groups or [])
         identity = {
-            "client-certificate-data": base64.b64encode(certificate.read_bytes()).decode(),
-            "client-key-data": base64.b64encode(key.read_bytes()).decode(),
+            "client-certificate-data": pem_data(certificate.read_bytes()),
+            "client-key-data": pem_data(key.read_bytes()),
         }
-        return self._kubeconfig(name, identity, path)
+        return self._write_kubeconfig(name, identity, path)
 
-    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """A kubeconfig (0600) with a token for a service account: a component run here has its own RBAC."""
-        return self._kubeconfig(f"{namespace}-{name}", {"token": self.client().token(namespace, name)}, None)
+    def save(self, folder: Path) -> None:
+        """Copy what the cluster stores to `folder`, which holds no key and no certificate.
 
-    def _kubeconfig(self, name: str, identity: dict[str, str], path: Path | None) -> Path:
-        cluster = {
-            "server": self.url,
-            "certificate-authority-data": base64.b64encode(self.authority.pem).decode(),
-        }
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": self.name, "cluster": cluster}],
-            "users": [{"name": name, "user": identity}],
-            "contexts": [{"name": self.name, "context": {"cluster": self.name, "user": name}}],
-            "current-context": self.name,
-        }
-        return write_private(path or self.folder / f"{name}.kubeconfig", json.dumps(content, indent=1).encode())
+        etcd stands still meanwhile, so that the copy is what a `kill -9` in that moment would leave: etcd's log
+        brings that to a consistent state.
+        """
+        name = self.component("etcd")
+        self.supervisor.signal(name, signal.SIGSTOP)
+        try:
+            shutil.copytree(self._data, folder, ignore=shutil.ignore_patterns("*.tmp"))
+        finally:
+            self.supervisor.signal(name, signal.SIGCONT)
 
-    def kill(self, role: str) -> ComponentStatus:
-        """SIGKILL a component, as the OOM killer does; the supervisor restarts it. Returns its status before."""
-        return self.supervisor.signal(self.component(role), signal.SIGKILL)
+    def restore(self, folder: Path) -> None:
+        """Start from what `save` stored. Call before `start_control_plane`. Certificates and keys are new ones."""
+        self._data.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(folder, self._data)
+        self._data.chmod(0o700)
+        self._restored = True
 
     def fidelity(self) -> list[Fidelity]:
         """What is real here."""
@@ -384,10 +212,3 @@ class EmbeddedCluster:
                 simulated="nodes and containers (KWOK), no kubelet, no pod network, etcd without fsync",
             )
         ]
-
-
-def start_all(clusters: list[EmbeddedCluster]) -> None:
-    """Start clusters side by side; raises the first error."""
-    with ThreadPoolExecutor(max_workers=max(1, len(clusters))) as pool:
-        for started in [pool.submit(cluster.start) for cluster in clusters]:
-            started.result()

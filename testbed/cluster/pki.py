@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from testbed.errors import TestbedError
+
 VALID_FOR = datetime.timedelta(days=365)
 
 
@@ -32,18 +34,36 @@ def write_private(path: Path, content: bytes) -> Path:
 
 
 class Authority:
-    """A certificate authority that lives as long as its cluster. Keys are ECDSA P-256."""
+    """A certificate authority that lives as long as its cluster. Keys are ECDSA P-256.
+
+    Made new where `folder` has none; the one in `folder` otherwise (a process that attaches to a running cluster).
+    """
 
     def __init__(self, name: str, folder: Path) -> None:
         self.folder = folder
+        self.certificate, self.key = folder / "ca.crt", folder / "ca.key"
+        if self.key.is_file():
+            self._load()
+        else:
+            self._make(name)
+
+    def _load(self) -> None:
+        loaded = serialization.load_pem_private_key(self.key.read_bytes(), password=None)
+        if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+            raise TestbedError(f"{self.key} is no key of ours", fix="stop the platform with `testbed down`")
+        self._key = loaded
+        self.pem = self.certificate.read_bytes()
+        self._name = x509.load_pem_x509_certificate(self.pem).subject
+
+    def _make(self, name: str) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
         certificate = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), True)
         signed = certificate.add_extension(usage, True).sign(self._key, hashes.SHA256())
         self.pem = signed.public_bytes(serialization.Encoding.PEM)
-        self.certificate = write_private(folder / "ca.crt", self.pem)
-        self.key = write_private(folder / "ca.key", private_key_pem(self._key))
+        write_private(self.certificate, self.pem)
+        write_private(self.key, private_key_pem(self._key))
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)

@@ -22,6 +22,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from testbed.errors import TestbedError
+from testbed.ports import TAKEN, PortTaken
 
 DAEMON = Path(__file__).with_name("daemon.py")
 FIRST_LEASE_WITHIN = 30.0
@@ -275,6 +276,25 @@ class Supervisor:
             if name in known and known[name].state == "exited":
                 raise died(known[name])
 
+    def require_started(self, *names: str) -> None:
+        """As `require_running`, of components that were started just now: nor may they have lost their port.
+
+        Raises:
+            PortTaken: Another process got the port first.
+            ComponentDied: One ended for good.
+        """
+        known = self.components()
+        for name in names:
+            if name in known and known[name].restarts and TAKEN in log_tail(known[name].log).lower():
+                error = died(known[name])
+                raise PortTaken(error.what, why=error.why, fix=error.fix)
+        self.require_running(*names)
+
+    def at_end(self, argv: Sequence[str]) -> None:
+        """Run a command once when the supervisor ends, before it stops the components (not after its own kill -9)."""
+        log = str(self.folder / "logs" / "at-end.log")
+        self._ask(do="at-end", argv=list(argv), env=clean_environment(), log=log)
+
     def resident_bytes(self, prefix: str = "") -> dict[str, int]:
         """Resident memory of every running component whose name starts with `prefix`, by name."""
         sizes: dict[str, int] = {}
@@ -285,7 +305,11 @@ class Supervisor:
         return sizes
 
     def shutdown(self, grace: float = 1.0) -> None:
-        """Stop every component and the supervisor; returns when all processes are gone. Idempotent."""
+        """Stop every component and the supervisor; returns when all processes are gone. Idempotent.
+
+        Args:
+            grace: Seconds between SIGTERM and SIGKILL; at 0, SIGKILL at once.
+        """
         try:
             pid = int(self._ask(do="status")["pid"])
             process = psutil.Process(pid)
@@ -294,13 +318,13 @@ class Supervisor:
             return
         self.release()
         with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
-            process.wait(timeout=grace + 5)
+            process.wait(timeout=grace + 20)
         if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             process.kill()
 
     def destroy(self) -> None:
-        """Shut down and remove the folder."""
-        self.shutdown()
+        """Stop everything at once, for nothing of it is needed any more, and remove the folder."""
+        self.shutdown(grace=0)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -25,6 +25,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 STABLE_SECONDS = 30.0  # alive this long: the next death is the first of a new series
 LONGEST_BACKOFF = 5.0
+LAST_ACT_SECONDS = 15.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _own_pid = os.getpid()
@@ -77,6 +78,7 @@ class Supervisor:
         self.leased_once = False
         self.keep = False
         self.ending = asyncio.Event()
+        self.last_acts: list[dict[str, Any]] = []
         self.changed = asyncio.Condition()
 
     async def run_component(self, component: Component) -> None:
@@ -142,14 +144,13 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
 
-    async def start(self, spec: dict[str, Any]) -> dict[str, Any]:
+    async def start(self, spec: dict[str, Any], restarts: int = 0) -> dict[str, Any]:
         """Start a new component, or an ended one again."""
         old = self.components.get(spec["name"])
         if old is not None and old.runner is not None and not old.runner.done():
             return {"error": f"a component named {spec['name']!r} is already running"}
         component = Component(spec)
-        if old is not None:
-            component.restarts = old.restarts
+        component.restarts = restarts
         self.components[component.name] = component
         component.runner = asyncio.create_task(self.run_component(component))
         async with self.changed:
@@ -193,7 +194,7 @@ class Supervisor:
                 component = self.components[request["name"]]
                 if component.runner is not None and not component.runner.done():
                     return component.describe()
-                return await self.start(component.spec)
+                return await self.start(component.spec, component.restarts)
             case "status":
                 return {
                     "pid": os.getpid(),
@@ -204,10 +205,36 @@ class Supervisor:
             case "keep":
                 self.keep = True
                 return {}
+            case "at-end":
+                self.last_acts.append(request)
+                return {}
             case "shutdown":
+                await self.act_last()
                 await self.stop(list(self.components), request["grace"])
                 return {"ending": True}
         return {"error": f"unknown request {request['do']!r}"}
+
+    async def act_last(self) -> None:
+        """Run the commands that were left for the end, at once, at most `LAST_ACT_SECONDS` long."""
+        acts, self.last_acts = self.last_acts, []
+        await asyncio.gather(*(self.act(one) for one in acts))
+
+    async def act(self, request: dict[str, Any]) -> None:
+        """Run one of them."""
+        with contextlib.suppress(OSError), open(request["log"], "ab", buffering=0) as log:  # noqa: PTH123
+            process = await asyncio.create_subprocess_exec(
+                *request["argv"],
+                env=request["env"],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_supervisor,
+            )
+            try:
+                await asyncio.wait_for(process.wait(), LAST_ACT_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection until it closes, its lease with it."""
@@ -260,6 +287,7 @@ class Supervisor:
         loop.call_later(first_lease_within, nobody_came)
         await self.ending.wait()
         server.close()
+        await self.act_last()
         await self.stop(list(self.components), 2.0)
         for name in ("supervisor.sock", "supervisor.pid"):
             with contextlib.suppress(FileNotFoundError):

@@ -1,0 +1,88 @@
+"""Configuration: what a team's platform is, in `[tool.testbed]` of pyproject.toml or in a file of its own."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from testbed.addons import addon_classes
+from testbed.cluster import CAPABILITIES, Cluster, ClusterSpec, EmbeddedCluster, ExistingCluster, ExistingSpec
+from testbed.errors import UsageError
+
+Backend = Literal["embedded", "existing"]
+BACKENDS: dict[str, type[Cluster]] = {"embedded": EmbeddedCluster, "existing": ExistingCluster}
+
+
+class PlatformSpec(BaseModel):
+    """What a platform should be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backend: Backend = "embedded"
+    existing: ExistingSpec = Field(default_factory=ExistingSpec)
+    clusters: list[ClusterSpec] = Field(default_factory=lambda: [ClusterSpec()], min_length=1)
+    addons: list[str] = Field(default=["gatekeeper"])
+    snapshots: bool = True
+    """Start from a snapshot of the installed platform where there is one, and make one where there is none."""
+
+    def tools(self) -> list[str]:
+        """The binaries it needs.
+
+        Raises:
+            UsageError: An add-on is unknown, or two clusters have one name.
+        """
+        names = [cluster.name for cluster in self.clusters]
+        if len(set(names)) != len(names):
+            raise UsageError("two clusters have the same name", why=", ".join(names), fix="give each its own name")
+        addons = [tool for addon in addon_classes(self.addons) for tool in addon.tools]
+        return list(dict.fromkeys([*BACKENDS[self.backend].tools, *addons]))
+
+    def lacks(self, needs: set[str]) -> set[str]:
+        """The capabilities among `needs` that the backend does not have."""
+        return (needs & CAPABILITIES.keys()) - BACKENDS[self.backend].capabilities
+
+
+def load(path: Path | None = None, **overrides: Any) -> PlatformSpec:
+    """The configured platform.
+
+    Args:
+        path: A TOML file; else `$TESTBED_CONFIG`, else the table `[tool.testbed]` of `pyproject.toml` in this folder,
+            else everything has its default.
+        overrides: Fields that the command line gives; None means not given.
+
+    Raises:
+        UsageError: The file is missing or malformed, or a value is wrong; the message names the field.
+    """
+    chosen = path or (Path(os.environ["TESTBED_CONFIG"]) if os.environ.get("TESTBED_CONFIG") else None)
+    where, table = _read(chosen)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        spec = PlatformSpec.model_validate({**table, **given})
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise UsageError(
+            "the platform cannot be as asked for",
+            why="; ".join(problems),
+            fix=f"correct {where if not given else f'{where}, or the options that you gave'}; "
+            f"fields: {', '.join(PlatformSpec.model_fields)}",
+        ) from None
+    spec.tools()
+    return spec
+
+
+def _read(path: Path | None) -> tuple[str, dict[str, Any]]:
+    file = path or Path("pyproject.toml")
+    if path is None and not file.is_file():
+        return "the configuration", {}
+    try:
+        content = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"the configuration {file} cannot be read", why=str(error), fix="correct the file") from None
+    if file.name == "pyproject.toml":
+        content = content.get("tool", {}).get("testbed", {})
+        return f"[tool.testbed] in {file}", content
+    return str(file), content

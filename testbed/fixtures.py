@@ -1,0 +1,179 @@
+"""The fixtures that scenarios take: the platform, the guard, a namespace of their own, the SLAs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from testbed import needs
+from testbed.config import PlatformSpec, load
+from testbed.errors import TestbedError, UsageError
+from testbed.guards import Guard
+from testbed.paths import kept_folder, platforms_folder
+from testbed.platform import Platform
+from testbed.report.verdicts import GUARD_ON, SLA, record
+from testbed.sla import SlaRecorder, load_slas
+from testbed.supervisor import SupervisorGone
+from testbed.toolchain import Toolchain
+
+EVIDENCE = "evidence"
+STRICT = "--testbed-strict"
+TOLD = pytest.StashKey[bool]()
+COST_TAGS = {"cost-center": "cc-1042", "team": "platform", "environment": "sandbox"}
+
+
+def configured(config: pytest.Config) -> PlatformSpec:
+    """What the options and the configuration file say the platform is."""
+    existing = {
+        "kubeconfig": config.getoption("--testbed-kubeconfig"),
+        "allow_contexts": config.getoption("--testbed-allow-context"),
+    }
+    given = {name: value for name, value in existing.items() if value}
+    return load(
+        config.getoption("--testbed-config"), backend=config.getoption("--testbed-backend"), existing=given or None
+    )
+
+
+def wanted(session: pytest.Session) -> PlatformSpec:
+    """The configured platform with the add-ons and clusters that the collected tests need, and no more."""
+    spec = configured(session.config)
+    return spec.model_copy(
+        update={
+            "addons": needs.addons_of(session.items, spec.addons),
+            "clusters": needs.clusters_of(session.items, spec),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
+    """The platform: one for the session, shared by all workers of pytest-xdist. The last one out stops it."""
+    config = request.config
+    keep = bool(config.getoption("--testbed-keep"))
+    try:
+        spec = wanted(request.session)
+        kept = config.getoption("--testbed-use")
+        found, folder, lock = _kept(kept, spec) if kept else _own(config, spec)
+    except TestbedError as error:
+        # Every scenario would only repeat it.
+        request.session.shouldfail = f"there is no platform to test on: {error.what}"
+        raise
+    yield found
+    if kept:
+        found.supervisor.release()
+    elif keep:
+        found.supervisor.keep()
+    else:
+        with FileLock(lock):
+            try:
+                if int(found.supervisor.status()["leases"]) <= 1:
+                    found.down()
+                    return
+            except SupervisorGone:  # a scenario may have ended it
+                found.down()
+                return
+            found.supervisor.release()
+    del folder
+
+
+def _kept(name: str, spec: PlatformSpec) -> tuple[Platform, Path, Path]:
+    """A platform that `testbed up` left running, if it has what is needed."""
+    folder = kept_folder(name)
+    found = Platform.attach(folder, Toolchain())
+    if found is None:
+        raise UsageError(f"no platform {name!r} is running", fix=f"start it with `testbed up --name {name}`")
+    lacking = sorted(set(spec.addons) - set(found.spec.addons))
+    lacking += sorted({one.name for one in spec.clusters[1:]} - found.clusters.keys())
+    if lacking:
+        raise UsageError(
+            f"the platform {name!r} lacks {', '.join(lacking)}",
+            why="the chosen scenarios need it",
+            fix=f"`testbed down --name {name}`, then `testbed up --name {name}` with it; or choose other scenarios",
+        )
+    found.supervisor.lease()
+    return found, folder, folder.with_suffix(".lock")
+
+
+def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path, Path]:
+    """A platform of this run's own; the first worker brings it up, the others join."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+    folder = platforms_folder() / f"run-{run[:12]}"
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = folder.with_suffix(".lock")
+    toolchain = Toolchain()
+    with FileLock(lock):
+        found = Platform.attach(folder, toolchain)
+        if found is not None:
+            found.supervisor.lease()
+            return found, folder, lock
+        toolchain.ensure(spec.tools())
+        capture = config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            return Platform.up(spec, folder, toolchain, _say), folder, lock
+
+
+def _say(text: str) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        sys.stderr.write(f"  {text}\n")
+
+
+@pytest.fixture
+def guard(request: pytest.FixtureRequest, platform: Platform) -> Iterator[str]:
+    """`guard-on`, or `control` while the scenario's guard is taken away. One scenario at a time has the platform."""
+    if reason := needs.unmet(request.node, platform.spec):
+        if request.config.getoption(STRICT):
+            pytest.fail(f"{reason} ({STRICT})", pytrace=False)
+        pytest.skip(reason)
+    marker = request.node.get_closest_marker("scenario")
+    parts = platform.fidelity(needs.names(request.node))
+    record(request.node, "fidelity", json.dumps([f"{part.part}: {part.simulated}" for part in parts if part.simulated]))
+    if not request.config.stash.get(TOLD, False):  # once a session (a worker): it is the same for every scenario
+        request.config.stash[TOLD] = True
+        facts = {"warm": platform.warm, "timings": platform.timings}
+        record(
+            request.node, "platform", json.dumps(facts | {"fidelity": [p.model_dump() for p in platform.fidelity()]})
+        )
+    with FileLock(platform.supervisor.folder / "scenario.lock"):
+        if request.param == GUARD_ON:
+            yield GUARD_ON
+            return
+        protection: Guard = marker.kwargs["guard"]
+        with protection.removed(platform):
+            yield request.param
+
+
+@pytest.fixture
+def cost_tags() -> dict[str, str]:
+    """Labels that satisfy the tagging policy."""
+    return dict(COST_TAGS)
+
+
+@pytest.fixture
+def namespace(platform: Platform, guard: str, cost_tags: dict[str, str]) -> Iterator[str]:
+    """A namespace of the scenario's own on the first cluster, with cost tags; deleted afterwards."""
+    name = f"scenario-{uuid.uuid4().hex[:8]}"
+    kube = platform.cluster.client()
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": cost_tags}}
+    kube.apply(manifest)
+    yield name
+    with contextlib.suppress(Exception):  # a control may have left the API server down
+        kube.delete("Namespace", name)
+
+
+@pytest.fixture
+def sla(request: pytest.FixtureRequest) -> SlaRecorder:
+    """The SLAs of the `slas.toml` nearest above the scenario's file; measurements go into the report."""
+    path = next((p / "slas.toml" for p in request.path.parents if (p / "slas.toml").is_file()), None)
+    if path is None:
+        raise UsageError(f"no slas.toml above {request.path}", fix="add one beside the scenarios")
+    return SlaRecorder(
+        load_slas(path), lambda entry: record(request.node, f"{SLA}{entry.name}", f"{entry.seconds}/{entry.limit:g}")
+    )

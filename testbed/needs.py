@@ -1,0 +1,66 @@
+"""What scenarios need of the platform: add-ons, capabilities of the backend, further clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import pytest
+
+from testbed.addons import ADDONS
+from testbed.cluster import CAPABILITIES, ClusterSpec
+from testbed.config import PlatformSpec
+
+DOCUMENTATION = (
+    "needs(*names, clusters=()): what a scenario needs. Names are add-ons "
+    f"({', '.join(ADDONS)}) or capabilities of the backend ({', '.join(CAPABILITIES)}); "
+    "`clusters` are names of clusters beside the first"
+)
+
+
+def names(item: pytest.Item) -> set[str]:
+    """The add-ons and capabilities that a test needs.
+
+    Raises:
+        pytest.UsageError: A name is neither.
+    """
+    wanted = {str(name) for marker in item.iter_markers("needs") for name in marker.args}
+    known = [*ADDONS, *CAPABILITIES]
+    for name in wanted:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise pytest.UsageError(f"{item.nodeid}: needs {name!r}, which is no add-on and no capability; {hint}")
+    return wanted
+
+
+def addons_of(items: Iterable[pytest.Item], configured: Iterable[str]) -> list[str]:
+    """The add-ons that these tests need, in the order of the configuration and then by name."""
+    wanted = set().union(*(names(item) & ADDONS.keys() for item in items)) if items else set()
+    first = [name for name in configured if name in wanted]
+    return first + sorted(wanted - set(first))
+
+
+def clusters_of(items: Iterable[pytest.Item], spec: PlatformSpec) -> list[ClusterSpec]:
+    """The first configured cluster and those that tests ask for by name; as configured where they are configured."""
+    configured = {cluster.name: cluster for cluster in spec.clusters}
+    asked = {
+        str(name)
+        for item in items
+        for marker in item.iter_markers("needs")
+        for name in marker.kwargs.get("clusters", ())
+    }
+    first = spec.clusters[0]
+    extra = [
+        configured.get(name) or first.model_copy(update={"name": name, "api_port": None}) for name in sorted(asked)
+    ]
+    return [first, *(cluster for cluster in extra if cluster.name != first.name)]
+
+
+def unmet(item: pytest.Item, spec: PlatformSpec) -> str:
+    """Why this test cannot run on the platform; empty when it can."""
+    lacking = spec.lacks(names(item))
+    if not lacking:
+        return ""
+    explained = "; ".join(f"{name} ({CAPABILITIES[name]})" for name in sorted(lacking))
+    return f"the backend {spec.backend!r} lacks what the scenario needs: {explained}"

@@ -1,0 +1,1 @@
+"""What a run leaves behind: verdicts, measurements, fidelity and, on failure, evidence."""
