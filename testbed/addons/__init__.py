@@ -5,14 +5,15 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from testbed.addons.base import AddOn
-from testbed.addons.crds import ArgoCdCrds, FlaggerCrds
+from testbed.addons.crds import ArgoCdCrds, FlaggerCrds, GatewayApiCrds
 from testbed.addons.gatekeeper import Gatekeeper
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
 from testbed.errors import UsageError
 
 ADDONS: dict[str, type[AddOn]] = {
-    addon.name: addon for addon in (Gatekeeper, ArgoCdCrds, FlaggerCrds, Prometheus, TenantWorkspace, CanaryPolicy)
+    addon.name: addon
+    for addon in (Gatekeeper, Prometheus, ArgoCdCrds, FlaggerCrds, GatewayApiCrds, TenantWorkspace, CanaryPolicy)
 }
 """Every add-on by name."""
 

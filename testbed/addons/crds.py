@@ -24,6 +24,9 @@ class Crds(AddOn):
         """Apply them."""
         self.cluster.client().apply_all(self._manifests())
 
+    def resume(self) -> None:
+        """Nothing runs."""
+
     def ready(self) -> None:
         """Wait until the API server serves them."""
         names = [m["metadata"]["name"] for m in self._manifests()]
@@ -45,7 +48,7 @@ class Crds(AddOn):
 
 
 class ArgoCdCrds(Crds):
-    """Application and AppProject."""
+    """AppProject. The much larger ones come with Argo CD."""
 
     name = "argo-cd-crds"
     tools = ("argo-cd-crds",)
@@ -53,8 +56,16 @@ class ArgoCdCrds(Crds):
 
 
 class FlaggerCrds(Crds):
-    """Canary, MetricTemplate and AlertProvider, with the Gateway API that Canaries refer to."""
+    """Canary, MetricTemplate and AlertProvider."""
 
     name = "flagger-crds"
-    tools = ("flagger-crds", "gateway-api-crds")
+    tools = ("flagger-crds",)
     program = "Flagger"
+
+
+class GatewayApiCrds(Crds):
+    """GatewayClass, Gateway and HTTPRoute."""
+
+    name = "gateway-api-crds"
+    tools = ("gateway-api-crds",)
+    program = "a gateway"

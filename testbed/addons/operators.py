@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import sys
 from typing import Any, ClassVar
@@ -12,10 +11,11 @@ import yaml
 from testbed.addons.base import AddOn
 from testbed.addons.prometheus import scrape
 from testbed.cluster import Fidelity, Manifest, Refused, load_manifests
+from testbed.cluster.base import pem_data
 from testbed.cluster.client import NOT_YET
-from testbed.cluster.embedded import LOOPBACK, free_ports
 from testbed.cluster.pki import write_private
 from testbed.paths import manifests
+from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
 from testbed.supervisor import ProcessSpec, log_tail
 from testbed.wait import wait_until
 
@@ -24,6 +24,8 @@ GROUP = "platform.testbed.dev/v1alpha1"
 READY_TIMEOUT = 60.0
 LEASE_SECONDS = 5
 """How long a dead leader is waited for; 15 is the operator's own default."""
+REPLICAS = 2
+"""At most; scenarios start the second one."""
 RESYNC_SECONDS = 10
 """Between two comparisons of everything; 60 is the operator's own default."""
 
@@ -34,11 +36,9 @@ class OperatorAddOn(AddOn):
     command: ClassVar[str]
     """Of `python -m testbed.operators`; also its service account, lease and folder of manifests."""
     crds: ClassVar[tuple[str, ...]]
+    kinds: ClassVar[tuple[str, ...]]
+    """What teams make of them: taken away before the operator."""
     version_is: ClassVar[str] = "v1alpha1"
-
-    def __init__(self, cluster: Any) -> None:
-        super().__init__(cluster)
-        self._metrics_ports: dict[int, int] = {}
 
     @property
     def version(self) -> str:
@@ -64,16 +64,19 @@ class OperatorAddOn(AddOn):
             kube.apply_all(load_manifests(manifests("operators", "crds", f"{crd}.yaml")))
         kube.wait_crds([f"{crd}.{GROUP.partition('/')[0]}" for crd in self.crds], timeout=READY_TIMEOUT)
         kube.apply_all(load_manifests(manifests("operators", self.command, "rbac.yaml")))
-        port = self.start_replica(0)
-        for webhook in self.webhooks(port):
-            kube.apply(webhook)
+        kube.apply_all(self.webhooks(self.start_replica(0)))
 
+    def resume(self) -> None:
+        """The process, then the webhooks at its new address."""
+        self.cluster.client().apply_all(self.webhooks(self.start_replica(0)))
+
+    @retry_on_taken_port
     def start_replica(self, replica: int) -> int:
         """Start one replica; returns the port of its webhooks. Replica 0 is the one that the webhooks call."""
         webhook, metrics = free_ports(2)
-        self._metrics_ports[replica] = metrics
         folder = self.cluster.folder
         name = self.role(replica)
+        self.cluster.supervisor.stop([self.cluster.component(name)], grace=0)
         certificate, key = self.cluster.authority.issue(f"{name}-webhook", f"{name}-webhook", hosts=[LOOPBACK])
         config = write_private(folder / f"{self.command}.yaml", yaml.safe_dump(self.configuration()).encode())
         kubeconfig = self.cluster.service_account_kubeconfig(NAMESPACE, self.command)
@@ -101,7 +104,25 @@ class OperatorAddOn(AddOn):
             )
         )
         scrape(self.cluster, self.command, name, f"{LOOPBACK}:{metrics}")
+        self._wait_listed(replica)
         return webhook
+
+    def _wait_listed(self, replica: int) -> None:
+        component = self.cluster.component(self.role(replica))
+        log = self.cluster.log(self.role(replica))
+
+        def probe() -> tuple[bool, object]:
+            self.cluster.supervisor.require_started(component)
+            status, text = self.get("/readyz", replica)
+            return status == 200, text
+
+        wait_until(
+            f"{component} says ok at /readyz",
+            probe,
+            timeout=READY_TIMEOUT,
+            retry_on=(OSError, http.client.HTTPException),
+            evidence=lambda: log_tail(log),
+        )
 
     def stop_replica(self, replica: int) -> None:
         """Stop a replica for good."""
@@ -111,7 +132,7 @@ class OperatorAddOn(AddOn):
     def webhooks(self, port: int) -> list[Manifest]:
         """The webhook configurations of `manifests/`, by URL instead of by service."""
         found = load_manifests(manifests("operators", self.command, "webhooks.yaml"))
-        bundle = base64.b64encode(self.cluster.authority.pem).decode()
+        bundle = pem_data(self.cluster.authority.pem)
         for manifest in found:
             del manifest["metadata"]["annotations"]
             for webhook in manifest["webhooks"]:
@@ -148,7 +169,7 @@ class OperatorAddOn(AddOn):
         kube = self.cluster.client()
         refused, word = self.probe()
         component = self.cluster.component(self.role())
-        log = self.cluster.supervisor.folder / "logs" / f"{component}.log"
+        log = self.cluster.log(self.role())
 
         def probe() -> tuple[bool, object]:
             self.cluster.supervisor.require_running(component)
@@ -169,12 +190,37 @@ class OperatorAddOn(AddOn):
         )
 
     def uninstall(self) -> None:
-        """Remove the webhooks first, so that nothing is refused for want of them, then stop the processes."""
+        """Remove what is made by it while it still runs, then itself: nothing is left that only it could end."""
         kube = self.cluster.client()
-        for webhook in load_manifests(manifests("operators", self.command, "webhooks.yaml")):
-            kube.delete(webhook["kind"], webhook["metadata"]["name"], api_version=webhook["apiVersion"])
-        for replica in self._metrics_ports or {0: 0}:
+        for kind in self.kinds:
+            self._delete_all(kind)
+        for replica in range(REPLICAS):
             self.stop_replica(replica)
+        objects = [
+            *load_manifests(manifests("operators", self.command, "webhooks.yaml")),
+            *reversed(load_manifests(manifests("operators", self.command, "rbac.yaml"))),
+            *(load_manifests(manifests("operators", "crds", f"{crd}.yaml"))[0] for crd in self.crds),
+        ]
+        for found in objects:
+            metadata = found["metadata"]
+            kube.delete(
+                found["kind"],
+                metadata["name"],
+                namespace=metadata.get("namespace"),
+                api_version=found["apiVersion"],
+            )
+
+    def _delete_all(self, kind: str) -> None:
+        kube = self.cluster.client()
+        for found in kube.list(kind, api_version=GROUP):
+            metadata = found["metadata"]
+            kube.delete(kind, metadata["name"], namespace=metadata.get("namespace"), api_version=GROUP)
+
+        def gone() -> tuple[bool, object]:
+            left = [found["metadata"]["name"] for found in kube.list(kind, api_version=GROUP)]
+            return not left, f"left: {left}"
+
+        wait_until(f"every {kind} is gone", gone, timeout=READY_TIMEOUT, retry_on=NOT_YET)
 
     def fidelity(self) -> Fidelity:
         """What is real here."""
@@ -191,6 +237,7 @@ class TenantWorkspace(OperatorAddOn):
     name = "tenant-workspace"
     command = "tenant-workspace"
     crds = ("teams", "tenantworkspaces")
+    kinds = ("TenantWorkspace", "Team")
     requires = ("argo-cd-crds",)
 
     def probe(self) -> tuple[Manifest, str]:
@@ -202,7 +249,9 @@ class TenantWorkspace(OperatorAddOn):
     def fidelity(self) -> Fidelity:
         """What is real here."""
         found = super().fidelity()
-        said = "; Team objects come from the tests, no identity provider; NetworkPolicies are not enforced, no pod network"
+        said = (
+            "; Team objects come from the tests, no identity provider; NetworkPolicies are not enforced, no pod network"
+        )
         return found.model_copy(update={"simulated": found.simulated + said})
 
 
@@ -212,6 +261,7 @@ class CanaryPolicy(OperatorAddOn):
     name = "canary-policy"
     command = "canary-policy"
     crds = ("canarypolicies",)
+    kinds = ("CanaryPolicy",)
     requires = ("flagger-crds",)
 
     def probe(self) -> tuple[Manifest, str]:

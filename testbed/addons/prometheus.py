@@ -11,18 +11,19 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from testbed.addons.base import AddOn
-from testbed.cluster import EmbeddedCluster, Fidelity
-from testbed.cluster.embedded import LOOPBACK, free_ports
+from testbed.cluster import Cluster, Fidelity
 from testbed.errors import TestbedError
 from testbed.paths import manifests
+from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
 from testbed.supervisor import ProcessSpec, log_tail
-from testbed.wait import wait_until
+from testbed.wait import Probe, wait_until
 
 SCRAPE_SECONDS = 1
 TIME_SCALE = 60
@@ -31,11 +32,11 @@ READY_TIMEOUT = 60.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def _folder(cluster: EmbeddedCluster) -> Path:
+def _folder(cluster: Cluster) -> Path:
     return cluster.folder / "prometheus"
 
 
-def scrape(cluster: EmbeddedCluster, job: str, instance: str, address: str | None) -> None:
+def scrape(cluster: Cluster, job: str, instance: str, address: str | None) -> None:
     """Have a target scraped; with `address` None, no more. Works before, after and without the add-on."""
     targets = _folder(cluster) / "targets"
     targets.mkdir(parents=True, exist_ok=True)
@@ -93,6 +94,15 @@ class Prometheus(AddOn):
         }
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
         self._write_rules(without=())
+        self._start(folder)
+
+    def resume(self) -> None:
+        """The same: it stores nothing in the cluster."""
+        self.install()
+
+    @retry_on_taken_port
+    def _start(self, folder: Path) -> None:
+        self.cluster.supervisor.stop([self.cluster.component("prometheus")], grace=0)
         (port,) = free_ports(1)
         binary = self.cluster.toolchain.ensure(["prometheus"])["prometheus"]
         self.cluster.supervisor.start(
@@ -111,6 +121,7 @@ class Prometheus(AddOn):
                 tags={"cluster": self.cluster.name, "role": "prometheus", "address": f"{LOOPBACK}:{port}"},
             )
         )
+        self._wait(self.cluster.supervisor.require_started, lambda: (bool(self._request("/-/healthy")), "not healthy"))
 
     def _write_rules(self, without: tuple[str, ...]) -> None:
         for source in sorted(manifests("operators", "alerts").glob("*.yaml")):
@@ -132,16 +143,26 @@ class Prometheus(AddOn):
 
     def ready(self) -> None:
         """Wait until it is ready and has its rules."""
-        name = self.cluster.component("prometheus")
-        log = self.cluster.supervisor.folder / "logs" / f"{name}.log"
 
-        def probe() -> tuple[bool, object]:
-            self.cluster.supervisor.require_running(name)
+        def loaded() -> tuple[bool, object]:
             self._request("/-/ready")
             return bool(self.query_api("rules")["groups"]), "no rules"
 
+        self._wait(self.cluster.supervisor.require_running, loaded)
+
+    def _wait(self, require: Callable[..., None], probe: Probe) -> None:
+        name, log = self.cluster.component("prometheus"), self.cluster.log("prometheus")
+
+        def alive_and_probe() -> tuple[bool, object]:
+            require(name)
+            return probe()
+
         wait_until(
-            f"{name} is ready", probe, timeout=READY_TIMEOUT, retry_on=(OSError,), evidence=lambda: log_tail(log)
+            f"{name} is ready",
+            alive_and_probe,
+            timeout=READY_TIMEOUT,
+            retry_on=(OSError,),
+            evidence=lambda: log_tail(log),
         )
 
     def _request(self, path: str, method: str = "GET") -> bytes:

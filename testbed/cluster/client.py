@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,18 @@ class KubeClient:
         found = self._resource(kind, api_version).get(namespace=namespace, label_selector=selector)
         items: list[Manifest] = found.to_dict()["items"]
         return items
+
+    def acting_as(self, user: str, group: str) -> KubeClient:
+        """The same API as a user of one group sees it: the API server decides by that user's rights (impersonation)."""
+        other = KubeClient(self.kubeconfig)
+        other.api.set_default_header("Impersonate-User", user)  # type: ignore[no-untyped-call]
+        other.api.set_default_header("Impersonate-Group", group)  # type: ignore[no-untyped-call]
+        return other
+
+    def watch(self, kind: str, *, api_version: str, timeout: int) -> Iterator[tuple[str, Manifest]]:
+        """Changes of a kind in all namespaces, beginning with what is there; ends after `timeout` seconds."""
+        for event in self._resource(kind, api_version).watch(timeout=timeout):
+            yield str(event["type"]), event["raw_object"]
 
     def everything_in(self, namespace: str) -> dict[str, Any]:
         """Every object in a namespace, by resource, as evidence; secrets only by name."""

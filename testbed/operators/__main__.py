@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -26,7 +27,12 @@ app = typer.Typer(
 
 
 def _main(operator: Operator, verbose: bool) -> None:
-    kopf.configure(verbose=verbose, quiet=False, log_format=kopf.LogFormat.JSON, log_refkey="object")
+    kopf.configure(verbose=verbose, log_format=kopf.LogFormat.JSON, log_refkey="object")
+    if not verbose:
+        for name in ("kopf", "aiohttp.access"):  # a line for every object seen and every request answered
+            logging.getLogger(name).setLevel(logging.WARNING)
+        # A refusal is the webhook's work, not a failure; it is logged and counted as such.
+        logging.getLogger("kopf.objects").addFilter(lambda record: "failed permanently" not in record.getMessage())
     asyncio.run(operator.run())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import kopf
@@ -11,6 +12,7 @@ from testbed.operators.canary import validation
 from testbed.operators.canary.spec import POLICY
 from testbed.operators.config import CanaryConfig
 
+log = logging.getLogger(__name__)
 DEFAULT_ID = "default-canarypolicy"
 VALIDATE_ID = "validate-canarypolicy"
 
@@ -39,4 +41,5 @@ def register(registry: kopf.OperatorRegistry, config: CanaryConfig) -> None:
         said = validation.problems(body.get("spec"), config)
         metrics.ADMISSIONS.labels(VALIDATE_ID, "false" if said else "true").inc()
         if said:
+            log.info("refused: %s", "; ".join(said), extra={"resource": body["metadata"].get("name")})
             raise kopf.AdmissionError("; ".join(said), code=422)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import kopf
@@ -14,6 +15,7 @@ from testbed.operators.teams import TEAM
 from testbed.operators.tenant import validation
 from testbed.operators.tenant.spec import TENANT
 
+log = logging.getLogger(__name__)
 ID = "validate-tenantworkspace"
 
 
@@ -56,7 +58,8 @@ def register(registry: kopf.OperatorRegistry, api: Api, store: Store, config: Te
             return
         try:
             await review(dict(body), dict(old) if old is not None else None, api, store, config)
-        except kopf.AdmissionError:
+        except kopf.AdmissionError as refusal:
+            log.info("refused: %s", refusal, extra={"resource": body["metadata"].get("name")})
             metrics.ADMISSIONS.labels(ID, "false").inc()
             raise
         metrics.ADMISSIONS.labels(ID, "true").inc()
