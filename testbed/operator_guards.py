@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from testbed.addons.operators import NAMESPACE, CanaryPolicy, OperatorAddOn, TenantWorkspace
+from testbed.addons.operators import GROUP, NAMESPACE, CanaryPolicy, OperatorAddOn, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
+from testbed.cluster import KubeClient, Refused, load_manifests
 from testbed.cluster.client import NOT_YET
 from testbed.guards import EFFECTIVE_WITHIN, WEBHOOK_API
+from testbed.paths import manifests
 from testbed.platform import Platform
+from testbed.tenancy import Tenancy
 from testbed.wait import wait_until
 
+RBAC_API = "rbac.authorization.k8s.io/v1"
 LEASE_API = "coordination.k8s.io/v1"
 OPERATORS: dict[str, type[OperatorAddOn]] = {addon.name: addon for addon in (TenantWorkspace, CanaryPolicy)}
 
 
 class Leading:
-    """An operator that leads; removed, somebody else holds its lease: it answers its webhooks and reconciles nothing."""
+    """An operator that leads; removed, another holds its lease: it answers its webhooks and reconciles nothing."""
 
     def __init__(self, operator: str) -> None:
         self.operator = operator
@@ -133,17 +138,150 @@ class KeptAlive:
             platform.addon(OPERATORS[self.operator]).ready()
 
 
-class SecondReplica:
-    """A standby beside the operator; removed, there is none. Scenarios take the fixture `standby`."""
+class Schema:
+    """The schema of a custom resource; removed, any field of any type is accepted. The webhooks go with it.
 
-    def __init__(self, operator: str) -> None:
-        self.operator = operator
+    Without types a webhook sees nonsense first; what is asked here is what the operator does with it.
+    """
+
+    def __init__(self, plural: str, api_version: str, *, webhooks: str) -> None:
+        self.crd = f"{plural}.{api_version.partition('/')[0]}"
+        self.webhooks = Webhooks(webhooks)
 
     @contextmanager
     def removed(self, platform: Platform) -> Iterator[None]:
-        """Stop it for good."""
-        platform.addon(OPERATORS[self.operator]).stop_replica(1)
-        yield
+        """Replace it by one that says nothing, and put it back."""
+        kube = platform.cluster.client()
+        (manifest,) = load_manifests(manifests("operators", "crds", f"{self.crd.partition('.')[0]}.yaml"))
+        loose = copy.deepcopy(manifest)
+        for version in loose["spec"]["versions"]:
+            anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+            version["schema"]["openAPIV3Schema"] = anything | {"properties": {"status": anything}}
+        with self.webhooks.removed(platform):
+            kube.apply(loose)
+            self._wait(kube, accepted=True)
+            try:
+                yield
+            finally:
+                kube.apply(manifest)
+                self._wait(kube, accepted=False)
+
+    def _wait(self, kube: KubeClient, *, accepted: bool) -> None:
+        probe_object = {"apiVersion": GROUP, "kind": "TenantWorkspace", "metadata": {"name": "testbed-schema-probe"}}
+
+        def probe() -> tuple[bool, object]:
+            try:
+                kube.create(probe_object | {"spec": {"team": 1}}, dry_run=True)
+            except Refused as refusal:
+                return not accepted, refusal.reason
+            return accepted, "accepted"
+
+        wait_until(f"the schema of {self.crd} is off: {accepted}", probe, timeout=EFFECTIVE_WITHIN, retry_on=NOT_YET)
+
+
+class Finalizers:
+    """The finalizer of workspaces with a prefix; removed, these go at once, whatever is left of the tenant."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Take it off those that are there, while the operator does not lead and so puts none back."""
+        kube = platform.cluster.client()
+        with Leading("tenant-workspace").removed(platform):
+            for found in kube.list("TenantWorkspace", api_version=GROUP):
+                if found["metadata"]["name"].startswith(self.prefix):
+                    kube.merge(found, {"metadata": {"finalizers": None}})
+            yield
+
+
+class SecondReplica:
+    """Two replicas instead of one; removed, a scenario that deploys the standby gets none."""
+
+    def __init__(self, operator: str) -> None:
+        self.operator = operator
+        self._wanted = True
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """One replica from now on."""
+        self._wanted = False
+        try:
+            yield
+        finally:
+            self._wanted = True
+
+    @contextmanager
+    def deployed(self, platform: Platform) -> Iterator[None]:
+        """The operator as it is deployed: with its standby, while the guard is on."""
+        operator = platform.addon(OPERATORS[self.operator])
+        if self._wanted:
+            operator.start_replica(1)
+        try:
+            yield
+        finally:
+            operator.stop_replica(1)
+
+
+class ScopedToNamespace:
+    """A role that a group has only by RoleBindings; removed, it is bound for the whole cluster, as in haste."""
+
+    def __init__(self, role: str, group: str) -> None:
+        self.role = role
+        self.group = group
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Bind it cluster-wide, and delete that binding."""
+        kube = platform.cluster.client()
+        name = "testbed-control"
+        kube.apply(
+            {
+                "apiVersion": RBAC_API,
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": name},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": self.role},
+                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": self.group}],
+            }
+        )
+
+        def effective() -> tuple[bool, object]:
+            return kube.allowed("anybody", self.group, "list", "pods", "", "default"), "not allowed yet"
+
+        try:
+            wait_until("the cluster-wide binding works", effective, timeout=EFFECTIVE_WITHIN)
+            yield
+        finally:
+            kube.delete("ClusterRoleBinding", name, api_version=RBAC_API)
+            wait_until(
+                "the cluster-wide binding works no more",
+                lambda: (not effective()[0], "it does"),
+                timeout=EFFECTIVE_WITHIN,
+            )
+
+
+class GuardRails:
+    """Quota and limits of a tenant; removed, they are deleted while the operator does not lead."""
+
+    def __init__(self, tenant: str) -> None:
+        self.tenant = tenant
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Delete them, and have the operator put them back."""
+        kube = platform.cluster.client()
+        tenancy = Tenancy(kube)
+        with Leading("tenant-workspace").removed(platform):
+            for kind in ("ResourceQuota", "LimitRange"):
+                for found in kube.list(kind, namespace=self.tenant, api_version="v1"):
+                    kube.delete(kind, found["metadata"]["name"], namespace=self.tenant, api_version="v1")
+            yield
+        wait_until(
+            f"{self.tenant} has its guard rails",
+            lambda: (not (lacking := tenancy.missing(self.tenant)), lacking),
+            timeout=EFFECTIVE_WITHIN,
+        )
 
 
 class AlertRule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import statistics
 import time
 from collections.abc import Iterable
@@ -90,6 +91,26 @@ class Tenancy:
         )
         return self.ready_condition(name)
 
+    def wait_not_ready(self, name: str, *, timeout: float) -> dict[str, Any]:
+        """Wait until a workspace says that it is not ready, for whatever reason; returns the condition."""
+
+        def probe() -> tuple[bool, object]:
+            found = self.ready_condition(name)
+            return found.get("status") == "False", found or "no condition"
+
+        wait_until(f"TenantWorkspace {name} is not ready", probe, timeout=timeout, retry_on=NOT_YET)
+        return self.ready_condition(name)
+
+    def wait_message(self, name: str, words: str, *, timeout: float) -> dict[str, Any]:
+        """Wait until the Ready condition's message has these words; returns the condition."""
+
+        def probe() -> tuple[bool, object]:
+            found = self.ready_condition(name)
+            return words in found.get("message", ""), found or "no condition"
+
+        wait_until(f"TenantWorkspace {name} says {words!r}", probe, timeout=timeout, retry_on=NOT_YET)
+        return self.ready_condition(name)
+
     def wait_ready(self, name: str, *, timeout: float) -> None:
         """Wait until a workspace says that it is ready. Raises `WaitTimeout`."""
         self.wait_condition(name, "True", "Reconciled", timeout=timeout)
@@ -104,21 +125,18 @@ class Tenancy:
         """
         wanted, seen = set(names), dict[str, float]()
         began = time.monotonic()
-        for seconds in (first, timeout):
-            left = began + seconds - time.monotonic()
-            if left <= 0 or wanted <= seen.keys():
+        for only_first, seconds in ((True, first), (False, timeout)):
+            end = began + seconds
+            left = end - time.monotonic()
+            if left <= 0 or (not only_first and not seen):
                 break
-            for _, found in self.kube.watch("TenantWorkspace", api_version=GROUP, timeout=max(1, round(left))):
+            for _, found in self.kube.watch("TenantWorkspace", api_version=GROUP, timeout=math.ceil(left)):
                 name = found["metadata"]["name"]
                 conditions = (found.get("status") or {}).get("conditions") or []
                 if name in wanted and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
                     seen.setdefault(name, time.monotonic())
-                if wanted <= seen.keys() or time.monotonic() - began > seconds:
+                if wanted <= seen.keys() or time.monotonic() > end or (seen and only_first):
                     break
-                if seen and seconds == first:
-                    break
-            if not seen:
-                break
         return seen
 
     def missing(self, name: str) -> list[str]:
@@ -147,11 +165,18 @@ class Tenancy:
             if (event["involvedObject"].get("kind"), event["involvedObject"].get("name")) == (kind, name)
         ]
 
-    def remove(self, names: Iterable[str], *, timeout: float = 60.0) -> None:
-        """Delete workspaces and wait until they and their namespaces are gone."""
-        wanted = set(names)
-        for name in wanted:
+    def discard(self, names: Iterable[str]) -> None:
+        """Delete workspaces; they go while other scenarios run."""
+        for name in names:
             self.kube.delete("TenantWorkspace", name, api_version=GROUP)
+
+    def remove(self, names: Iterable[str], *, timeout: float = 60.0) -> None:
+        """Delete workspaces and wait until they and their namespaces are gone.
+
+        That takes more than 5 s: so long the namespace controller waits before it begins.
+        """
+        wanted = set(names)
+        self.discard(wanted)
 
         def gone() -> tuple[bool, object]:
             here = {found["metadata"]["name"] for found in self.kube.list("TenantWorkspace", api_version=GROUP)}

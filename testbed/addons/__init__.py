@@ -11,10 +11,16 @@ from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
 from testbed.errors import UsageError
 
-ADDONS: dict[str, type[AddOn]] = {
-    addon.name: addon
-    for addon in (Gatekeeper, Prometheus, ArgoCdCrds, FlaggerCrds, GatewayApiCrds, TenantWorkspace, CanaryPolicy)
-}
+_ALL: tuple[type[AddOn], ...] = (
+    Gatekeeper,
+    Prometheus,
+    ArgoCdCrds,
+    FlaggerCrds,
+    GatewayApiCrds,
+    TenantWorkspace,
+    CanaryPolicy,
+)
+ADDONS: dict[str, type[AddOn]] = {addon.name: addon for addon in _ALL}
 """Every add-on by name."""
 
 

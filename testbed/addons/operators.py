@@ -104,10 +104,11 @@ class OperatorAddOn(AddOn):
             )
         )
         scrape(self.cluster, self.command, name, f"{LOOPBACK}:{metrics}")
-        self._wait_listed(replica)
+        self.wait_listed(replica)
         return webhook
 
-    def _wait_listed(self, replica: int) -> None:
+    def wait_listed(self, replica: int) -> None:
+        """Wait until a replica knows what is there; it need not lead."""
         component = self.cluster.component(self.role(replica))
         log = self.cluster.log(self.role(replica))
 

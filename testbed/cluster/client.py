@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
+from prometheus_client.parser import text_string_to_metric_families
 
 from testbed.errors import TestbedError
 from testbed.wait import wait_until
@@ -112,11 +114,12 @@ class KubeClient:
         result: Manifest = stored.to_dict()
         return result
 
-    def create(self, manifest: Manifest, *, namespace: str | None = None) -> Manifest:
+    def create(self, manifest: Manifest, *, namespace: str | None = None, dry_run: bool = False) -> Manifest:
         """Create one object, as `kubectl create` does; `Refused` as in `apply`."""
         resource = self._resource(manifest["kind"], manifest["apiVersion"])
+        extra = {"dry_run": "All"} if dry_run else {}
         try:
-            stored = resource.create(body=manifest, namespace=namespace if resource.namespaced else None)
+            stored = resource.create(body=manifest, namespace=namespace if resource.namespaced else None, **extra)
         except DynamicApiError as error:
             if is_refusal(error):
                 raise refused(manifest, error) from None
@@ -155,10 +158,37 @@ class KubeClient:
         other.api.set_default_header("Impersonate-Group", group)  # type: ignore[no-untyped-call]
         return other
 
+    def allowed(
+        self, user: str, group: str, verb: str, resource: str, api_group: str = "", namespace: str = ""
+    ) -> bool:
+        """Whether a user of one group may do something, by the API server's own SubjectAccessReview."""
+        attributes = {"verb": verb, "resource": resource, "group": api_group, "namespace": namespace}
+        spec = {"user": user, "groups": [group, "system:authenticated"], "resourceAttributes": attributes}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {}, "spec": spec}
+        return bool(self.create(review)["status"]["allowed"])
+
     def watch(self, kind: str, *, api_version: str, timeout: int) -> Iterator[tuple[str, Manifest]]:
         """Changes of a kind in all namespaces, beginning with what is there; ends after `timeout` seconds."""
         for event in self._resource(kind, api_version).watch(timeout=timeout):
             yield str(event["type"]), event["raw_object"]
+
+    def request_counts(self, verbs: Iterable[str]) -> dict[str, float]:
+        """How many requests with these verbs the API server has served since its start, by resource.
+
+        Its own metric `apiserver_request_total`; requests to subresources are counted as `resource/subresource`.
+        """
+        pool: urllib3.PoolManager = self.api.rest_client.pool_manager
+        headers = dict(self.api.default_headers)
+        answer = pool.request("GET", f"{self.api.configuration.host}/metrics", headers=headers, timeout=10)
+        wanted, counts = set(verbs), defaultdict[str, float](float)
+        for family in text_string_to_metric_families(answer.data.decode()):
+            if family.name != "apiserver_request":
+                continue
+            for sample in family.samples:
+                labels = sample.labels
+                if labels.get("verb") in wanted:
+                    counts[f"{labels['resource']}/{labels['subresource']}".rstrip("/")] += sample.value
+        return dict(counts)
 
     def everything_in(self, namespace: str) -> dict[str, Any]:
         """Every object in a namespace, by resource, as evidence; secrets only by name."""
@@ -191,6 +221,15 @@ class KubeClient:
             name=manifest["metadata"]["name"],
             namespace=manifest["metadata"].get("namespace"),
             body={"status": manifest["status"]},
+            content_type="application/merge-patch+json",
+        )
+
+    def merge(self, manifest: Manifest, change: Manifest) -> None:
+        """Merge-patch an object."""
+        self._resource(manifest["kind"], manifest["apiVersion"]).patch(
+            name=manifest["metadata"]["name"],
+            namespace=manifest["metadata"].get("namespace"),
+            body=change,
             content_type="application/merge-patch+json",
         )
 

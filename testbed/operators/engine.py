@@ -150,7 +150,7 @@ class Controller(ABC):
             metrics.ERRORS.labels(self.name, problem.reason).inc()
         delay = self.queue.failed(key) if problem.retry else None
         extra = {"resource": "/".join(filter(None, key)), "reason": problem.reason, "retry_in_seconds": delay}
-        log.warning("not ready: %s", problem.message, extra=extra)
+        log.log(logging.DEBUG if problem.waiting else logging.WARNING, "not ready: %s", problem.message, extra=extra)
 
     async def _report(self, key: Key, problem: Problem | None, status: dict[str, Any]) -> None:
         """Write the status if it changed, and an event if the Ready condition did."""

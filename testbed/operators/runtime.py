@@ -190,8 +190,8 @@ class Operator:
             return aiohttp.web.Response(text="ok\n")
 
         async def ready(_: aiohttp.web.Request) -> aiohttp.web.Response:
-            text = "ok\n" if controller.synced else "the first list is not complete\n"
-            return aiohttp.web.Response(text=text, status=200 if controller.synced else 503)
+            problem = "the first list is not complete" if not controller.synced else await self._webhook_problem()
+            return aiohttp.web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
 
         app = aiohttp.web.Application()
         app.add_routes(
@@ -205,3 +205,14 @@ class Operator:
         await aiohttp.web.TCPSite(runner, *address(self._options.metrics_listen)).start()
         metrics.LEADING.labels(controller.name).set(0)
         return runner
+
+    async def _webhook_problem(self) -> str:
+        """Why the webhooks cannot be called; empty when they can, or when none are served."""
+        if self._options.webhook_certificate is None:
+            return ""
+        try:
+            _, writer = await asyncio.open_connection(*address(self._options.webhook_listen))
+        except OSError as error:
+            return f"the webhooks do not listen yet: {error}"
+        writer.close()
+        return ""

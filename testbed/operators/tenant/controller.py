@@ -140,7 +140,9 @@ class TenantController(Controller):
     async def _tear_down(self, body: Body) -> dict[str, Any]:
         """Namespace, then project, then the finalizer: each only when the one before is really gone."""
         name = body["metadata"]["name"]
-        namespace = await self.api.get(NAMESPACE, name)
+        namespace = self.store.get(NAMESPACE, name)
+        if namespace is None or not namespace["metadata"].get("deletionTimestamp"):
+            namespace = await self.api.get(NAMESPACE, name)  # the store may be behind, and this must be certain
         if namespace is not None and _owned(namespace, body):
             if not namespace["metadata"].get("deletionTimestamp"):
                 await self.api.delete(NAMESPACE, namespace)
