@@ -143,7 +143,7 @@ def test_nothing_slips_through_while_the_webhook_is_down(
 def test_a_taken_name_is_told_and_left_alone(
     platform: Platform, tenancy: Tenancy, guard: str, namespace: str, sla: SlaRecorder
 ) -> None:
-    """Given somebody's namespace, when a workspace of its name comes, then it is told why not and nothing is touched."""
+    """Given somebody's namespace, when a workspace of its name comes, then it says why not and touches nothing."""
     before = tenancy.kube.get("Namespace", namespace)
     assert before is not None
     tenancy.submit(namespace, "payments")

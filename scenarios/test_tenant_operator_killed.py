@@ -9,7 +9,7 @@ import pytest
 
 from testbed.addons.operators import TenantWorkspace
 from testbed.incident import Incident
-from testbed.operator_guards import KeptAlive, SecondReplica
+from testbed.operator_guards import KeptAlive, Leading, SecondReplica
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 from testbed.tenancy import BINDINGS, LABEL, Tenancy
@@ -45,8 +45,9 @@ def test_fifty_creations_survive_a_kill(platform: Platform, guard: str, sla: Sla
     names = new_names(50)
     limit = sla.limit("operator-killed-fifty-tenants")
     try:
-        for name in names:
-            tenancy.submit(name, "payments")
+        with Leading("tenant-workspace").removed(platform):
+            for name in names:  # so that all of them begin at once
+                tenancy.submit(name, "payments")
         tenancy.watch_ready(names, first=limit, timeout=0)  # until the first
         platform.cluster.kill(operator.role())
         half_made = [name for name in names if tenancy.ready_condition(name).get("status") != "True"]

@@ -169,8 +169,9 @@ class Api:
         )
 
     async def create(self, resource: Resource, body: Body) -> Body:
-        """Create an object."""
-        return await self.request("POST", resource.path(body["metadata"].get("namespace")), body=body)
+        """Create an object that is not there; 409 if it is."""
+        path = resource.path(body["metadata"].get("namespace"))
+        return await self.request("POST", path, body=body, params={"fieldManager": self._manager})
 
     async def delete(self, resource: Resource, found: Body) -> None:
         """Delete exactly this object, not a later one of its name; fine if it is gone."""

@@ -190,7 +190,8 @@ class Controller(ABC):
         why = difference(wanted, live) if live is not None else "missing"
         if why is None:
             return False
-        stored = await self.api.apply(resource, wanted)
+        # What is not there is created, not applied: an apply would silently take over what somebody made just now.
+        stored = await (self.api.create if live is None else self.api.apply)(resource, wanted)
         if difference(wanted, stored) is not None:
             stored = await self._replace(resource, wanted, stored)
         self.store.put(resource, stored)

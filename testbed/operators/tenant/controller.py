@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from testbed.operators import conditions, teams
+from testbed.operators import teams
 from testbed.operators.api import Api, Body, Resource
 from testbed.operators.conditions import Problem
 from testbed.operators.config import TenantConfig
@@ -96,7 +96,7 @@ class TenantController(Controller):
         """
         name = body["metadata"]["name"]
         found = self.store.get(NAMESPACE, name)
-        if found is None and not conditions.ready(body):
+        if found is None:
             # The store has only namespaces with our label; a foreign one is seen by asking.
             found = await self.api.get(NAMESPACE, name)
         if found is None:
@@ -115,7 +115,7 @@ class TenantController(Controller):
     async def _own_project(self, body: Body, spec: TenantSpec, team: TeamSpec) -> Body:
         name = body["metadata"]["name"]
         found = self.store.get(PROJECT, name, self.config.projectNamespace)
-        if found is None and not conditions.ready(body):
+        if found is None:
             found = await self.api.get(PROJECT, name, self.config.projectNamespace)
         if found is not None and not _owned(found, body):
             raise Problem(
