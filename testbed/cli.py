@@ -61,7 +61,7 @@ def run(
 
     paths = find(scenarios or [])
     spec = _spec(config, backend=backend, kubeconfig=kubeconfig, allow_context=allow_context)
-    options = [f"--testbed-report={folder}", "--testbed-progress"]
+    options = [f"--testbed-report={folder}"]
     options += [f"--testbed-config={config}"] if config else []
     options += [f"--testbed-backend={backend}"] if backend else []
     options += [f"--testbed-kubeconfig={kubeconfig}"] if kubeconfig else []
@@ -212,6 +212,23 @@ def report(folder: Annotated[Path, typer.Argument(help="Where the last run wrote
     sys.stdout.write(render(results, color=sys.stdout.isatty()))
     for part in run.get("platform", {}).get("fidelity", []):
         sys.stdout.write(f"{part['part']}: real: {part['real']}; simulated: {part['simulated'] or 'nothing'}\n")
+
+
+@app.command()
+def bench(
+    only: Annotated[list[str] | None, typer.Argument(help="Cases; all without one.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each start is measured.")] = 3,
+    requests: Annotated[int, typer.Option(min=1, help="Admission requests.")] = 1000,
+    pods: Annotated[int, typer.Option(min=1, max=20000, help="Pods of the scheduling case.")] = 1000,
+    output: Annotated[Path, typer.Option("--json", help="Where the figures go.")] = Path(".testbed/bench.json"),
+) -> None:
+    """Measure starts (beside envtest and kwokctl), memory, admission latency and scheduling on this machine.
+
+    Cases: control-plane, cluster, platform, memory, admission, scheduling. A benchmark reports; it does not fail.
+    """
+    from testbed.bench.command import run as run_bench
+
+    run_bench(only or [], rounds, requests, pods, output)
 
 
 def _add_tools() -> None:

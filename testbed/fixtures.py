@@ -45,10 +45,11 @@ def configured(config: pytest.Config) -> PlatformSpec:
 def wanted(session: pytest.Session) -> PlatformSpec:
     """The configured platform with the add-ons and clusters that the collected tests need, and no more."""
     spec = configured(session.config)
+    runnable = [item for item in session.items if not needs.unmet(item, spec)]
     return spec.model_copy(
         update={
-            "addons": needs.addons_of(session.items, spec.addons),
-            "clusters": needs.clusters_of(session.items, spec),
+            "addons": needs.addons_of(runnable, spec.addons),
+            "clusters": needs.clusters_of(runnable, spec),
         }
     )
 
@@ -61,7 +62,7 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     try:
         spec = wanted(request.session)
         kept = config.getoption("--testbed-use")
-        found, folder, lock = _kept(kept, spec) if kept else _own(config, spec)
+        found, lock = _kept(kept, spec) if kept else _own(config, spec)
     except TestbedError as error:
         # Every scenario would only repeat it.
         request.session.shouldfail = f"there is no platform to test on: {error.what}"
@@ -74,17 +75,17 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     else:
         with FileLock(lock):
             try:
-                if int(found.supervisor.status()["leases"]) <= 1:
-                    found.down()
-                    return
+                last = int(found.supervisor.status()["leases"]) <= 1
             except SupervisorGone:  # a scenario may have ended it
+                last = True
+            if last:
                 found.down()
-                return
-            found.supervisor.release()
-    del folder
+                lock.unlink(missing_ok=True)  # nobody else has this run's number
+            else:
+                found.supervisor.release()
 
 
-def _kept(name: str, spec: PlatformSpec) -> tuple[Platform, Path, Path]:
+def _kept(name: str, spec: PlatformSpec) -> tuple[Platform, Path]:
     """A platform that `testbed up` left running, if it has what is needed."""
     folder = kept_folder(name)
     found = Platform.attach(folder, Toolchain())
@@ -99,10 +100,10 @@ def _kept(name: str, spec: PlatformSpec) -> tuple[Platform, Path, Path]:
             fix=f"`testbed down --name {name}`, then `testbed up --name {name}` with it; or choose other scenarios",
         )
     found.supervisor.lease()
-    return found, folder, folder.with_suffix(".lock")
+    return found, folder.with_suffix(".lock")
 
 
-def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path, Path]:
+def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path]:
     """A platform of this run's own; the first worker brings it up, the others join."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
     folder = platforms_folder() / f"run-{run[:12]}"
@@ -113,11 +114,19 @@ def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path, Pat
         found = Platform.attach(folder, toolchain)
         if found is not None:
             found.supervisor.lease()
-            return found, folder, lock
+            return found, lock
         toolchain.ensure(spec.tools())
         capture = config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-            return Platform.up(spec, folder, toolchain, _say), folder, lock
+            return Platform.up(spec, folder, toolchain, _say), lock
+
+
+def refuse_unmet(item: pytest.Item, spec: PlatformSpec) -> None:
+    """Skip a test whose needs the platform cannot meet, or fail it where skipping would hide that."""
+    if reason := needs.unmet(item, spec):
+        if item.config.getoption(STRICT):
+            pytest.fail(f"{reason} ({STRICT})", pytrace=False)
+        pytest.skip(reason)
 
 
 def _say(text: str) -> None:
@@ -128,10 +137,7 @@ def _say(text: str) -> None:
 @pytest.fixture
 def guard(request: pytest.FixtureRequest, platform: Platform) -> Iterator[str]:
     """`guard-on`, or `control` while the scenario's guard is taken away. One scenario at a time has the platform."""
-    if reason := needs.unmet(request.node, platform.spec):
-        if request.config.getoption(STRICT):
-            pytest.fail(f"{reason} ({STRICT})", pytrace=False)
-        pytest.skip(reason)
+    refuse_unmet(request.node, platform.spec)
     marker = request.node.get_closest_marker("scenario")
     parts = platform.fidelity(needs.names(request.node))
     record(request.node, "fidelity", json.dumps([f"{part.part}: {part.simulated}" for part in parts if part.simulated]))

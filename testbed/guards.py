@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from testbed.addons.gatekeeper import ADMIT, WEBHOOK, Gatekeeper
+from testbed.addons.gatekeeper import ADMIT, WEBHOOK, WEBHOOK_API, Gatekeeper
 from testbed.cluster.client import NOT_YET
 from testbed.platform import Platform
 from testbed.wait import wait_until
 
 EFFECTIVE_WITHIN = 30.0
 """Seconds until every process has seen a change of a guard."""
-WEBHOOK_API = "admissionregistration.k8s.io/v1"
 
 
 class Guard(Protocol):

@@ -14,7 +14,17 @@ import pytest
 from testbed import __version__, needs
 from testbed.config import BACKENDS
 from testbed.errors import TestbedError
-from testbed.fixtures import EVIDENCE, STRICT, cost_tags, guard, namespace, platform, sla
+from testbed.fixtures import (
+    EVIDENCE,
+    STRICT,
+    configured,
+    cost_tags,
+    guard,
+    namespace,
+    platform,
+    refuse_unmet,
+    sla,
+)
 from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.report.evidence import save_evidence
@@ -43,7 +53,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a scenario whose needs are not met fails instead of being skipped (default where $CI is set)",
     )
     add("--testbed-report", type=Path, default=Path(".testbed"), metavar="FOLDER", help="report and evidence go here")
-    add("--testbed-progress", action="store_true", help="say how the platform comes up")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -83,6 +92,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if mode is not None:
         record(item, "scenario", scenario_of(item.nodeid))
         record(item, "mode", mode)
+        if item.get_closest_marker("needs") is not None and not item.config.getoption("--testbed-use"):
+            refuse_unmet(item, configured(item.config))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -147,4 +158,4 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.write_line(f"report: {path}")
     skipped = [name for name, result in results.items() if "skipped" in (result.guard, result.control)]
     if skipped and not config.getoption(STRICT):
-        terminalreporter.write_line(f"{len(skipped)} scenarios were skipped; with {STRICT} they would fail")
+        terminalreporter.write_line(f"skipped scenarios: {len(skipped)}; with {STRICT} they would fail")

@@ -17,6 +17,7 @@ from testbed.wait import wait_until
 
 NAMESPACE = "gatekeeper-system"
 WEBHOOK = "gatekeeper-validating-webhook-configuration"
+WEBHOOK_API = "admissionregistration.k8s.io/v1"
 CONSTRAINTS = "constraints.gatekeeper.sh/v1beta1"
 ADMIT = "validation.gatekeeper.sh"
 NOT_INSTALLED = {"Deployment", "Secret", "Service", "PodDisruptionBudget", "MutatingWebhookConfiguration"}
@@ -242,11 +243,14 @@ class Gatekeeper(AddOn):
     def uninstall(self) -> None:
         """Remove the webhook first, so that nothing is refused for want of it; then policies, processes, the rest."""
         kube = self.cluster.client()
-        kube.delete("ValidatingWebhookConfiguration", WEBHOOK, api_version="admissionregistration.k8s.io/v1")
+        kube.delete("ValidatingWebhookConfiguration", WEBHOOK, api_version=WEBHOOK_API)
         for template in load_manifests(manifests("gatekeeper", "templates")):
             kube.delete(template["kind"], template["metadata"]["name"], api_version=template["apiVersion"])
+        # Its owner's deletion would take them along, but the garbage collector learns of a new kind every 30 s only.
+        for crd in self._template_crds(kube):
+            kube.delete("CustomResourceDefinition", crd)
         wait_until(
-            "Gatekeeper has removed the CRDs of its templates",
+            "the CRDs of the templates are gone",
             lambda: (not (left := self._template_crds(kube)), f"left: {', '.join(left)}"),
             timeout=READY_TIMEOUT,
             retry_on=NOT_YET,

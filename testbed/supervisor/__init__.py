@@ -277,7 +277,7 @@ class Supervisor:
                 raise died(known[name])
 
     def require_started(self, *names: str) -> None:
-        """As `require_running`, of components that were started just now: nor may they have lost their port.
+        """As `require_running`, of components that were started just now: these may not even have died twice.
 
         Raises:
             PortTaken: Another process got the port first.
@@ -288,6 +288,8 @@ class Supervisor:
             if name in known and known[name].restarts and TAKEN in log_tail(known[name].log).lower():
                 error = died(known[name])
                 raise PortTaken(error.what, why=error.why, fix=error.fix)
+            if name in known and known[name].restarts > 1:
+                raise died(known[name])
         self.require_running(*names)
 
     def at_end(self, argv: Sequence[str]) -> None:
