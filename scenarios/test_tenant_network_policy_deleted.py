@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 
 import pytest
 from filelock import FileLock
 
+from testbed.cluster import Refused
 from testbed.errors import WaitTimeout
 from testbed.incident import Incident
 from testbed.operator_guards import Leading
@@ -76,3 +78,40 @@ def test_the_network_policy_is_back(
     except WaitTimeout as still:
         raise Incident(f"the tenant stayed open to everybody: {still.why}") from None
     wait_until("an event tells of it", lambda: (healed(tenancy) > before, tenancy.events(NAME)), timeout=5)
+
+
+def tampered(tenancy: Tenancy) -> list[str]:
+    """What lets a viewer write, or the quota pass."""
+    kube, found = tenancy.kube, []
+    if kube.allowed("joe", "payments-viewers", "create", "pods", "", NAME):
+        found.append("a viewer may create pods")
+    quota = kube.get("ResourceQuota", POLICY, namespace=NAME, api_version="v1")
+    if quota is None or quota["spec"].get("scopes"):
+        found.append("the quota counts only some pods")
+    return found
+
+
+@pytest.mark.scenario(guard=Leading("tenant-workspace"))
+def test_what_cannot_be_updated_is_made_again(
+    platform: Platform, tenancy: Tenancy, guard: str, sla: SlaRecorder
+) -> None:
+    """Given a tenant, when its binding gets another role and its quota a scope, then both are as they were."""
+    kube = tenancy.kube
+    rbac = "rbac.authorization.k8s.io"
+    metadata = {"name": "tenant-viewer", "namespace": NAME}
+    binding = {"apiVersion": f"{rbac}/v1", "kind": "RoleBinding", "metadata": metadata}
+    binding["roleRef"] = {"apiGroup": rbac, "kind": "ClusterRole", "name": "tenant-developer"}
+    binding["subjects"] = [{"apiGroup": rbac, "kind": "Group", "name": "payments-viewers"}]
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": POLICY, "namespace": NAME}}
+    quota["spec"] = {"hard": {"pods": "500"}, "scopes": ["BestEffort"]}
+    for manifest in (binding, quota):  # neither can be updated so: one deletes it and makes another of its name
+        name, version = manifest["metadata"]["name"], manifest["apiVersion"]
+        kube.delete(manifest["kind"], name, namespace=NAME, api_version=version)
+        with contextlib.suppress(Refused):  # the operator may be faster
+            kube.create(manifest, namespace=NAME)
+    try:
+        with sla.within("guard-rails-back") as limit:
+            wait_until("role and quota are as they were", lambda: (not (f := tampered(tenancy)), f), timeout=limit)
+    except WaitTimeout as still:
+        raise Incident(f"the tenant's rules stay loosened: {still.why}") from None
+    assert tenancy.missing(NAME) == []

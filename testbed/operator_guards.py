@@ -7,11 +7,12 @@ import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from testbed.addons.gatekeeper import WEBHOOK_API
 from testbed.addons.operators import GROUP, NAMESPACE, CanaryPolicy, OperatorAddOn, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
 from testbed.cluster import KubeClient, Refused, load_manifests
 from testbed.cluster.client import NOT_YET
-from testbed.guards import EFFECTIVE_WITHIN, WEBHOOK_API
+from testbed.guards import EFFECTIVE_WITHIN
 from testbed.paths import manifests
 from testbed.platform import Platform
 from testbed.tenancy import Tenancy

@@ -138,12 +138,16 @@ class Api:
                 return None
             raise
 
-    async def list(self, resource: Resource, selector: str = "") -> list[Body]:
-        """All objects of a kind with the label selector. Every item gets its kind, which lists leave out."""
+    async def list(self, resource: Resource, selector: str = "") -> tuple[list[Body], int]:
+        """All objects of a kind with the label selector, and the version of which that is true.
+
+        Every item gets its kind, which lists leave out.
+        """
         params = {"labelSelector": selector} if selector else {}
         answer = await self.request("GET", resource.path(), params=params)
         head = {"apiVersion": resource.api_version, "kind": resource.kind}
-        return [head | item for item in answer.get("items") or []]
+        items = [head | item for item in answer.get("items") or []]
+        return items, int(answer["metadata"]["resourceVersion"])
 
     async def apply(self, resource: Resource, manifest: Body) -> Body:
         """Server-side apply: the fields in `manifest` become ours, whoever changed them."""

@@ -26,6 +26,8 @@ class Controller(ABC):
     resource: ClassVar[Resource]
     watched: ClassVar[tuple[tuple[Resource, str], ...]]
     """Everything that it reads, with label selectors: the API server sends nothing else."""
+    exclusive: ClassVar[tuple[Resource, ...]] = ()
+    """Kinds whose objects may be somebody else's: a missing one is only ever created, never taken over."""
 
     def __init__(self, api: Api, store: Store, *, workers: int, resync: float) -> None:
         self.api = api
@@ -52,7 +54,10 @@ class Controller(ABC):
 
     def heard(self, resource: Resource, kind: str | None, body: Body) -> None:
         """A watch told of an object (`kind` as in watch events; None while it lists)."""
+        old = self.store.get(resource, body["metadata"]["name"], body["metadata"].get("namespace") or "")
         changed = self.store.remove(resource, body) if kind == "DELETED" else self.store.put(resource, body)
+        if resource == self.resource and kind != "DELETED" and old is not None and _asks(old) == _asks(body):
+            return  # only its status changed, and that was us
         if changed and self._leads.is_set():
             for key in self.concerned(resource, body):
                 self.queue.add(key)
@@ -60,8 +65,8 @@ class Controller(ABC):
     async def sync(self) -> None:
         """List everything. Watches miss what is deleted while they are disconnected; lists do not."""
         answers = await asyncio.gather(*(self.api.list(resource, selector) for resource, selector in self.watched))
-        for (resource, _), bodies in zip(self.watched, answers, strict=True):
-            self.store.replace(resource, bodies)
+        for (resource, _), (bodies, version) in zip(self.watched, answers, strict=True):
+            self.store.replace(resource, bodies, version)
         self.synced = True
 
     def enqueue_all(self) -> None:
@@ -190,10 +195,11 @@ class Controller(ABC):
         why = difference(wanted, live) if live is not None else "missing"
         if why is None:
             return False
-        # What is not there is created, not applied: an apply would silently take over what somebody made just now.
-        stored = await (self.api.create if live is None else self.api.apply)(resource, wanted)
-        if difference(wanted, stored) is not None:
-            stored = await self._replace(resource, wanted, stored)
+        if live is None and resource in self.exclusive:
+            # Not applied: that would silently take over what somebody made just now.
+            stored = await self.api.create(resource, wanted)
+        else:
+            stored = await self._write(resource, wanted, live)
         self.store.put(resource, stored)
         if conditions.ready(owner).get("status") == "True" and owner["status"].get("observedGeneration") == owner[
             "metadata"
@@ -206,22 +212,46 @@ class Controller(ABC):
             await events.post(self.api, self.name, owner, warning=True, reason="Healed", message=message)
         return True
 
-    async def _replace(self, resource: Resource, wanted: Body, stored: Body) -> Body:
-        """Server-side apply leaves fields that others have added; an update takes them away.
-
-        What cannot be updated (the role of a RoleBinding, the scopes of a quota) is deleted and made again.
-        """
+    async def _write(self, resource: Resource, wanted: Body, live: Body | None) -> Body:
+        """Make an object exactly as wanted, by the mildest means that does it."""
+        if live is not None and _immutable(live) != _immutable(wanted):
+            return await self._make_again(resource, wanted, live)
+        try:
+            stored = await self.api.apply(resource, wanted)
+        except ApiError as error:
+            if error.status != 422:
+                raise
+            there = await self.api.get(resource, wanted["metadata"]["name"], wanted["metadata"].get("namespace"))
+            if there is None or _immutable(there) == _immutable(wanted):
+                raise
+            return await self._make_again(resource, wanted, there)
+        if difference(wanted, stored) is None:
+            return stored
+        # Server-side apply leaves fields that others have added; an update takes them away.
+        if _immutable(stored) != _immutable(wanted):
+            return await self._make_again(resource, wanted, stored)
         ours = wanted["metadata"]
         labels = stored["metadata"].get("labels", {}) | ours["labels"]
         metadata = stored["metadata"] | {"labels": labels, "ownerReferences": ours.get("ownerReferences", [])}
         path = resource.path(metadata.get("namespace"), metadata["name"])
-        try:
-            return await self.api.request("PUT", path, body=wanted | {"metadata": metadata})
-        except ApiError as error:
-            if error.status != 422:
-                raise
-        await self.api.delete(resource, stored)
-        return await self.api.apply(resource, wanted)
+        return await self.api.request("PUT", path, body=wanted | {"metadata": metadata})
+
+    async def _make_again(self, resource: Resource, wanted: Body, there: Body) -> Body:
+        await self.api.delete(resource, there)
+        return await self.api.create(resource, wanted)
+
+
+def _asks(body: Body) -> tuple[object, ...]:
+    """What of a custom resource decides what is to be done."""
+    metadata = body["metadata"]
+    fields = ("uid", "generation", "deletionTimestamp", "finalizers")
+    return tuple(metadata.get(field) for field in fields)
+
+
+def _immutable(body: Body) -> tuple[object, ...]:
+    """What cannot be updated: the role of a RoleBinding, the scopes of a quota."""
+    spec = body.get("spec") or {}
+    return body.get("roleRef"), spec.get("scopes"), spec.get("scopeSelector")
 
 
 def problem_of(error: ApiError) -> Problem:

@@ -68,11 +68,29 @@ def test_the_end_of_an_old_object_does_not_end_its_successor() -> None:
     assert store.get(NAMESPACE, "one") is not None
 
 
-def test_a_list_drops_what_is_gone() -> None:
+def test_a_list_drops_what_is_gone_and_keeps_what_is_newer() -> None:
     store = Store()
     store.put(NAMESPACE, body(5))
-    store.replace(NAMESPACE, [])
+    store.replace(NAMESPACE, [], 4)
+    assert store.get(NAMESPACE, "one") is not None  # made after the list was answered
+    store.replace(NAMESPACE, [], 6)
     assert store.get(NAMESPACE, "one") is None
+
+
+def test_a_list_brings_nothing_back_that_ended_meanwhile() -> None:
+    store = Store()
+    store.put(NAMESPACE, body(5))
+    store.remove(NAMESPACE, body(7))
+    store.replace(NAMESPACE, [body(5)], 6)
+    assert store.get(NAMESPACE, "one") is None
+    assert store.put(NAMESPACE, body(7))  # it had only lost the label by which it is watched
+
+
+def test_a_late_end_does_not_drop_what_was_labelled_again() -> None:
+    store = Store()
+    store.put(NAMESPACE, body(8))
+    assert not store.remove(NAMESPACE, body(7))
+    assert store.get(NAMESPACE, "one") is not None
 
 
 def test_the_time_of_a_condition_is_that_of_its_change() -> None:

@@ -22,6 +22,7 @@ class CanaryController(Controller):
     name: ClassVar[str] = children.OPERATOR
     resource: ClassVar[Resource] = POLICY
     watched: ClassVar[tuple[tuple[Resource, str], ...]] = ((POLICY, ""), (CANARY, SELECTOR), (TEMPLATE, SELECTOR))
+    exclusive: ClassVar[tuple[Resource, ...]] = (CANARY,)
 
     def __init__(self, api: Api, store: Store, config: CanaryConfig, *, workers: int, resync: float) -> None:
         super().__init__(api, store, workers=workers, resync=resync)
@@ -52,6 +53,8 @@ class CanaryController(Controller):
                 "CanaryConflict",
                 f"metadata.name: a Canary {name!r} exists already that no policy made; delete it, or rename the policy",
             )
+        if found is not None:
+            self.store.put(CANARY, found)  # also when somebody took our label off it
         await asyncio.gather(
             *(self.ensure(TEMPLATE, template, body) for template in children.templates(self.config)),
         )

@@ -29,6 +29,7 @@ class TenantController(Controller):
         (TEAM, ""),
         *((child, SELECTOR) for child in CHILDREN),
     )
+    exclusive: ClassVar[tuple[Resource, ...]] = (NAMESPACE, PROJECT)
 
     def __init__(self, api: Api, store: Store, config: TenantConfig, *, workers: int, resync: float) -> None:
         super().__init__(api, store, workers=workers, resync=resync)
@@ -107,6 +108,7 @@ class TenantController(Controller):
                 f"metadata.name: a Namespace {name!r} exists already and does not belong to this workspace; "
                 "choose another name, or have the platform team remove the Namespace",
             )
+        self.store.put(NAMESPACE, found)  # also when somebody took our label off it
         if found["metadata"].get("deletionTimestamp"):
             said = f"Namespace {name!r} is being deleted; it is made again when it is gone"
             raise Problem("NamespaceTerminating", said, waiting=True)
@@ -123,6 +125,8 @@ class TenantController(Controller):
                 f"metadata.name: an AppProject {name!r} exists already and does not belong to this workspace; "
                 "choose another name, or have the platform team remove the project",
             )
+        if found is not None:
+            self.store.put(PROJECT, found)
         return children.project(body, spec, team, self.config)
 
     async def _remove_stray_bindings(self, name: str, wanted: list[Body]) -> None:
