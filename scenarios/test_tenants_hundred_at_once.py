@@ -65,6 +65,7 @@ def test_a_hundred_tenants_at_once(platform: Platform, guard: str, sla: SlaRecor
         assert max(memory.values()) <= MEMORY
 
         # A restart compares everything from scratch: the hardest resync there is.
+        tenancy.settle()  # of earlier scenarios
         before = writes(platform)
         platform.cluster.kill(operator.role())
 

@@ -170,6 +170,20 @@ class Tenancy:
         for name in names:
             self.kube.delete("TenantWorkspace", name, api_version=GROUP)
 
+    def settle(self, *, timeout: float = 90.0) -> None:
+        """Wait until no workspace is being deleted: until then the operator and the namespace controller write."""
+
+        def settled() -> tuple[bool, object]:
+            going = [
+                found["metadata"]["name"]
+                for kind, api_version in (("TenantWorkspace", GROUP), ("Namespace", "v1"))
+                for found in self.kube.list(kind, api_version=api_version)
+                if found["metadata"].get("deletionTimestamp")
+            ]
+            return not going, f"being deleted: {going[:5]}"
+
+        wait_until("no workspace is being deleted", settled, timeout=timeout, every=0.2, retry_on=NOT_YET)
+
     def remove(self, names: Iterable[str], *, timeout: float = 60.0) -> None:
         """Delete workspaces and wait until they and their namespaces are gone.
 

@@ -13,8 +13,12 @@ from testbed.operators.api import UNREACHABLE, Api, ApiError, Body, NotLeading, 
 from testbed.operators.conditions import READY, Problem
 from testbed.operators.drift import difference
 from testbed.operators.store import Key, Store, key_of
-from testbed.operators.workqueue import WorkQueue
+from testbed.operators.workqueue import LONGEST_DELAY, WorkQueue
 
+PASSING = {"ApiServerUnreachable", "ApiServerError", "Conflict"}
+"""Reasons that end by themselves, and for all at once."""
+PASSING_DELAY = 5.0
+"""Seconds between two tries while such a reason lasts."""
 log = logging.getLogger(__name__)
 
 
@@ -77,6 +81,7 @@ class Controller(ABC):
     async def started(self) -> None:
         """This replica leads now. It begins with what is, so that a restart writes nothing that is there."""
         await self.sync()
+        self.queue.forget_failures()
         self._leads.set()
         self.enqueue_all()
 
@@ -153,7 +158,8 @@ class Controller(ABC):
             return
         if not problem.waiting:
             metrics.ERRORS.labels(self.name, problem.reason).inc()
-        delay = self.queue.failed(key) if problem.retry else None
+        longest = PASSING_DELAY if problem.reason in PASSING else LONGEST_DELAY
+        delay = self.queue.failed(key, longest) if problem.retry else None
         extra = {"resource": "/".join(filter(None, key)), "reason": problem.reason, "retry_in_seconds": delay}
         log.log(logging.DEBUG if problem.waiting else logging.WARNING, "not ready: %s", problem.message, extra=extra)
 
@@ -182,7 +188,7 @@ class Controller(ABC):
         except (ApiError, *UNREACHABLE) as error:
             if not (isinstance(error, ApiError) and error.status == 404):
                 log.warning("the status could not be written: %s", error, extra={"resource": name})
-                self.queue.add_later(key, 1.0)
+                self.queue.failed(key)
             return
         fields = ("status", "reason") if problem is not None and problem.waiting else ("status", "reason", "message")
         if any(before.get(field) != now[field] for field in fields):

@@ -56,13 +56,17 @@ class WorkQueue:
             self._again.discard(key)
             self.add(key)
 
-    def failed(self, key: Key) -> float:
-        """Try a key again with back-off; returns in how many seconds."""
+    def failed(self, key: Key, longest: float = LONGEST_DELAY) -> float:
+        """Try a key again with back-off, after `longest` seconds at most; returns in how many."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        seconds: float = min(FIRST_DELAY * 2**count, LONGEST_DELAY) * random.uniform(0.8, 1.2)  # noqa: S311 (no secret)
+        seconds: float = min(FIRST_DELAY * 2**count, longest) * random.uniform(0.8, 1.2)  # noqa: S311 (no secret)
         self.add_later(key, seconds)
         return seconds
+
+    def forget_failures(self) -> None:
+        """What failed before may go now: everything is new."""
+        self._failures.clear()
 
     def succeeded(self, key: Key) -> None:
         """Forget earlier failures of a key."""

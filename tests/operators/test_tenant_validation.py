@@ -14,7 +14,8 @@ from testbed.operators.config import TenantConfig
 from testbed.operators.store import Store
 from testbed.operators.teams import TEAM
 from testbed.operators.tenant import validation
-from testbed.operators.tenant.spec import parse
+from testbed.operators.tenant.controller import TenantController
+from testbed.operators.tenant.spec import TENANT, parse
 from testbed.operators.tenant.webhook import review
 
 CONFIG = TenantConfig()
@@ -176,3 +177,13 @@ def test_a_spec_that_slipped_through_is_told_by_field(spec: object, field: str) 
     assert caught.value.reason == "InvalidSpec"
     assert field in caught.value.message
     assert not caught.value.retry
+
+
+@pytest.mark.asyncio
+async def test_one_malformed_workspace_does_not_hide_a_team_from_the_others() -> None:
+    api: Any = NoTeams()
+    controller = TenantController(api, Store(), CONFIG, workers=1, resync=60)
+    for name, spec in (("broken", "everything"), ("empty", None), ("good", GOOD)):
+        controller.store.put(TENANT, {"metadata": {"name": name, "uid": name}, "spec": spec})
+    changed = {"metadata": {"name": "payments", "uid": "t"}}
+    assert controller.concerned(TEAM, changed) == [("", "good")]

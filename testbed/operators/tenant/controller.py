@@ -16,7 +16,7 @@ from testbed.operators.store import Key, Store
 from testbed.operators.teams import TEAM, TeamSpec
 from testbed.operators.tenant import children, validation
 from testbed.operators.tenant.children import CHILDREN, NAMESPACE, PROJECT, ROLE_BINDING, SELECTOR, TENANT_LABEL
-from testbed.operators.tenant.spec import FINALIZER, TENANT, TenantSpec, parse
+from testbed.operators.tenant.spec import FINALIZER, TENANT, TenantSpec, parse, spec_of
 
 
 class TenantController(Controller):
@@ -44,7 +44,7 @@ class TenantController(Controller):
             return [
                 ("", tenant["metadata"]["name"])
                 for tenant in self.store.all(TENANT)
-                if (tenant.get("spec") or {}).get("team") == metadata["name"]
+                if spec_of(tenant).get("team") == metadata["name"]
             ]
         tenant = (metadata.get("labels") or {}).get(TENANT_LABEL)
         return [("", tenant)] if tenant else []
@@ -54,9 +54,8 @@ class TenantController(Controller):
         name = body["metadata"]["name"]
         if body["metadata"].get("deletionTimestamp"):
             return await self._tear_down(body)
-        await self._add_finalizer(body)
         spec = parse(body.get("spec"))
-        said = list(validation.quota_problems((body.get("spec") or {}).get("quota"), self.config))
+        said = list(validation.quota_problems(spec_of(body).get("quota"), self.config))
         if said:
             raise Problem("QuotaExceedsLimit", "; ".join(said), retry=False)
         namespace = await self._own_namespace(body)
@@ -69,6 +68,7 @@ class TenantController(Controller):
                 await self._ensure_all(children.guard_rails(body, spec, self.config), body)
             raise problem or Problem("TeamNotFound", f"spec.team: no Team {spec.team!r}")
         team = teams.parse(spec.team, found)
+        await self._add_finalizer(body)  # only now: before there is nothing that a deletion would have to wait for
         await self.ensure(NAMESPACE, children.namespace(body, spec, team, self.config), body)
         rails = children.guard_rails(body, spec, self.config)
         await self._ensure_all([*rails, (PROJECT, await self._own_project(body, spec, team))], body)

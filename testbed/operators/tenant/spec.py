@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from testbed.operators.api import Resource
+from testbed.operators.api import Body, Resource
 from testbed.operators.conditions import Problem
 
 TENANT = Resource("platform.testbed.dev/v1alpha1", "TenantWorkspace", "tenantworkspaces", namespaced=False)
@@ -35,6 +35,12 @@ class TenantSpec(BaseModel):
     environment: Literal["dev", "staging", "production", "sandbox"]
     repositories: list[str] = Field(min_length=1)
     quota: TenantQuota = TenantQuota()
+
+
+def spec_of(body: Body) -> Body:
+    """The specification as it is; empty where it is no object, as one from before the schema may be."""
+    spec = body.get("spec")
+    return spec if isinstance(spec, dict) else {}
 
 
 def parse(spec: Any) -> TenantSpec:

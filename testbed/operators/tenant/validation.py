@@ -9,6 +9,7 @@ from typing import Any
 from testbed.operators.api import Body
 from testbed.operators.config import TenantConfig
 from testbed.operators.drift import quantity
+from testbed.operators.tenant.spec import spec_of
 
 QUANTITIES = ("cpu", "memory", "storage")
 COUNTS = ("pods", "persistentVolumeClaims", "loadBalancers")
@@ -67,7 +68,7 @@ def repository_problems(repositories: Any) -> Iterable[str]:
 
 def change_problems(old: Body, new: Body, old_team_exists: bool) -> Iterable[str]:
     """What may not change. A team may, once the old one is gone: so the workspace of a dissolved team lives on."""
-    before, after = _spec(old), _spec(new)
+    before, after = spec_of(old), spec_of(new)
     if before.get("environment") != after.get("environment"):
         yield (
             f"spec.environment: cannot change from {before.get('environment')!r} to {after.get('environment')!r}; "
@@ -80,14 +81,9 @@ def change_problems(old: Body, new: Body, old_team_exists: bool) -> Iterable[str
         )
 
 
-def _spec(body: Body) -> Body:
-    spec = body.get("spec")
-    return spec if isinstance(spec, dict) else {}
-
-
 def problems(new: Body, old: Body | None, config: TenantConfig, old_team_exists: bool) -> list[str]:
     """Everything that the webhook refuses, except a team that is unknown."""
-    spec = _spec(new)
+    spec = spec_of(new)
     found = [*quota_problems(spec.get("quota"), config), *repository_problems(spec.get("repositories"))]
     if old is None:
         return [*name_problems(str(new["metadata"].get("name", "")), config), *found]

@@ -13,7 +13,7 @@ from testbed.operators.config import TenantConfig
 from testbed.operators.store import Store
 from testbed.operators.teams import TEAM
 from testbed.operators.tenant import validation
-from testbed.operators.tenant.spec import TENANT
+from testbed.operators.tenant.spec import TENANT, spec_of
 
 log = logging.getLogger(__name__)
 ID = "validate-tenantworkspace"
@@ -34,9 +34,7 @@ async def review(new: dict[str, Any], old: dict[str, Any] | None, api: Api, stor
     """
     if new["metadata"].get("deletionTimestamp") or (old is not None and old.get("spec") == new.get("spec")):
         return  # what is there already must stay deletable and labelable, whatever the rules are by now
-    spec = new.get("spec") if isinstance(new.get("spec"), dict) else {}
-    old_spec = (old or {}).get("spec") or {}
-    team, old_team = (spec or {}).get("team"), old_spec.get("team")
+    team, old_team = spec_of(new).get("team"), spec_of(old or {}).get("team")
     try:
         changed = old is not None and team != old_team
         said = validation.problems(new, old, config, changed and await _exists(api, store, old_team))
