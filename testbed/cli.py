@@ -215,6 +215,24 @@ def report(folder: Annotated[Path, typer.Argument(help="Where the last run wrote
 
 
 @app.command()
+def doctor(
+    network: Annotated[
+        bool | None, typer.Option(help="Ask the Go module proxy; by default only when a tool has to be built.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False,
+) -> None:
+    """Say what this machine has, what is missing and how to get it. Exit code 0: the scenarios can run here."""
+    from testbed.doctor.examination import examine, ready, render, render_json
+
+    checks = examine(network=network)
+    if as_json:
+        sys.stdout.write(f"{render_json(checks)}\n")
+    else:
+        render(checks)
+    raise typer.Exit(0 if ready(checks) else 1)
+
+
+@app.command()
 def bench(
     only: Annotated[list[str] | None, typer.Argument(help="Cases; all without one.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each start is measured.")] = 3,

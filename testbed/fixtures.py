@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -23,6 +24,7 @@ from testbed.report.verdicts import GUARD_ON, SLA, record
 from testbed.sla import SlaRecorder, load_slas
 from testbed.supervisor import SupervisorGone
 from testbed.toolchain import Toolchain
+from testbed.toolchain.cli import build_with_progress
 
 EVIDENCE = "evidence"
 STRICT = "--testbed-strict"
@@ -115,9 +117,9 @@ def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path]:
         if found is not None:
             found.supervisor.lease()
             return found, lock
-        toolchain.ensure(spec.tools())
         capture = config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            build_with_progress(toolchain, spec.tools())
             return Platform.up(spec, folder, toolchain, _say), lock
 
 
@@ -135,25 +137,33 @@ def _say(text: str) -> None:
 
 
 @pytest.fixture
-def guard(request: pytest.FixtureRequest, platform: Platform) -> Iterator[str]:
-    """`guard-on`, or `control` while the scenario's guard is taken away. One scenario at a time has the platform."""
-    refuse_unmet(request.node, platform.spec)
+def guard(request: pytest.FixtureRequest) -> Iterator[str]:
+    """`guard-on`, or `control` while the scenario's guard is taken away. One scenario at a time has its subject."""
     marker = request.node.get_closest_marker("scenario")
-    parts = platform.fidelity(needs.names(request.node))
-    record(request.node, "fidelity", json.dumps([f"{part.part}: {part.simulated}" for part in parts if part.simulated]))
-    if not request.config.stash.get(TOLD, False):  # once a session (a worker): it is the same for every scenario
-        request.config.stash[TOLD] = True
-        facts = {"warm": platform.warm, "timings": platform.timings}
-        record(
-            request.node, "platform", json.dumps(facts | {"fidelity": [p.model_dump() for p in platform.fidelity()]})
-        )
-    with FileLock(platform.supervisor.folder / "scenario.lock"):
+    subject = request.getfixturevalue(marker.kwargs.get("on", "platform"))
+    if isinstance(subject, Platform):
+        refuse_unmet(request.node, subject.spec)
+    tell_fidelity(request.node, subject)
+    with FileLock(subject.supervisor.folder / "scenario.lock"):
         if request.param == GUARD_ON:
             yield GUARD_ON
             return
         protection: Guard = marker.kwargs["guard"]
-        with protection.removed(platform):
+        with protection.removed(subject):
             yield request.param
+
+
+def tell_fidelity(item: pytest.Item, subject: Any) -> None:
+    """Record what is simulated in what a scenario uses; and once a session (a worker) how the platform came up."""
+    if not isinstance(subject, Platform):
+        parts = subject.fidelity()
+    else:
+        parts = subject.fidelity(needs.names(item))
+        if not item.config.stash.get(TOLD, False):
+            item.config.stash[TOLD] = True
+            facts = {"warm": subject.warm, "timings": subject.timings}
+            record(item, "platform", json.dumps(facts | {"fidelity": [p.model_dump() for p in subject.fidelity()]}))
+    record(item, "fidelity", json.dumps([f"{part.part}: {part.simulated}" for part in parts if part.simulated]))
 
 
 @pytest.fixture

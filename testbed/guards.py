@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from testbed.addons.gatekeeper import ADMIT, WEBHOOK, WEBHOOK_API, Gatekeeper
 from testbed.cluster.client import NOT_YET
@@ -21,8 +21,11 @@ EFFECTIVE_WITHIN = 30.0
 class Guard(Protocol):
     """A protection of the platform."""
 
-    def removed(self, platform: Platform) -> AbstractContextManager[None]:
-        """Take it away for a while. Raises rather than pretend."""
+    def removed(self, subject: Any, /) -> AbstractContextManager[None]:
+        """Take it away for a while from the platform, or from what else the scenario is about (`on=`).
+
+        Raises rather than pretend.
+        """
 
 
 class Constraint:

@@ -58,7 +58,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers."""
     config.addinivalue_line(
-        "markers", "scenario(guard): an incident; `guard` is a testbed.guards.Guard, taken away for the control"
+        "markers",
+        "scenario(guard, on='platform'): an incident; `guard` is a testbed.guards.Guard, taken away for the control "
+        "from what the fixture named by `on` gives",
     )
     config.addinivalue_line("markers", needs.DOCUMENTATION)
     _rows.clear()

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from testbed.config import PlatformSpec
+from testbed.toolchain import Toolchain
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> Toolchain:
+    """The toolchain with what a platform needs made ready; of a session, so made before a test moves its home."""
+    found = Toolchain()
+    found.ensure([*PlatformSpec().tools(), "kubectl"])
+    return found
 
 
 @pytest.fixture

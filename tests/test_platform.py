@@ -31,13 +31,6 @@ AUTHORITY = "certificate-authority-data"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="module")
-def toolchain() -> Toolchain:
-    found = Toolchain()
-    found.ensure([*PlatformSpec().tools(), "kubectl"])
-    return found
-
-
 @pytest.fixture
 def plain(tmp_path: Path, toolchain: Toolchain) -> Iterator[Platform]:
     """One cluster without add-ons."""
@@ -198,7 +191,8 @@ def test_an_existing_cluster_is_left_as_it_was(testbed_command: Command, plain: 
             f"--report={tmp_path / 'report'}",
         ).stdout
     )
-    assert inventory(kube) == before
+    # The scenario's namespace is still being deleted.
+    wait_until("all is as it was", lambda: ((now := inventory(kube)) == before, now), timeout=60)
 
 
 def test_a_killed_run_takes_its_webhook_from_an_existing_cluster(plain: Platform, tmp_path: Path) -> None:

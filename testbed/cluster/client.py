@@ -15,6 +15,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
+from kubernetes.dynamic.resource import ResourceList
 from prometheus_client.parser import text_string_to_metric_families
 
 from testbed.errors import TestbedError
@@ -195,7 +196,9 @@ class KubeClient:
         self._resource("Namespace", "v1")  # discovers
         found: dict[str, Any] = {}
         for resource in self._dynamic.resources.search() if self._dynamic else []:
-            if not (getattr(resource, "namespaced", False) and "list" in (resource.verbs or []) and resource.preferred):
+            if isinstance(resource, ResourceList):  # the search finds a ResourceList beside each
+                continue
+            if not (resource.namespaced and resource.preferred and "list" in (resource.verbs or [])):
                 continue
             try:
                 items = resource.get(namespace=namespace).to_dict()["items"]

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from testbed.errors import TestbedError
 from testbed.ports import TAKEN, PortTaken
+from testbed.wait import wait_until
 
 DAEMON = Path(__file__).with_name("daemon.py")
 FIRST_LEASE_WITHIN = 30.0
@@ -319,9 +320,16 @@ class Supervisor:
         except (SupervisorGone, psutil.NoSuchProcess):
             return
         self.release()
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
-            process.wait(timeout=grace + 20)
-        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        try:
+            wait_until(
+                f"supervisor {pid} has ended",
+                lambda: (process.status() == psutil.STATUS_ZOMBIE, process.status()),
+                timeout=grace + 20,
+                every=0.01,
+            )
+        except psutil.NoSuchProcess:
+            return  # it is gone; a zombie it is where the process that launched it has not reaped it yet
+        except TestbedError:
             process.kill()
 
     def destroy(self) -> None:

@@ -1,89 +1,54 @@
-"""`testbed tools`: see, build and remove the binaries that a run needs."""
+"""`testbed tools`: see, build, share and remove the binaries that a run needs."""
 
 from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from testbed.toolchain.build import Source, Toolchain
-from testbed.toolchain.lock import Tool
+from testbed.errors import UsageError
+from testbed.toolchain.build import Toolchain
+from testbed.toolchain.export import fill_mirror
+from testbed.toolchain.progress import build_with_progress
 
 app = typer.Typer(no_args_is_help=True, help="The pinned binaries: built once from Go modules, kept in a cache.")
 Names = Annotated[list[str] | None, typer.Argument(help="Tools by name; all of the lock without one.")]
+LOG_WIDTH = 160
 
-
-class BuildProgress:
-    """Shows how tools are made ready: bars on a terminal, a line a tool elsewhere."""
-
-    def __init__(self, total: int, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
-        self.progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeElapsedColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.task: TaskID = self.progress.add_task("tools", total=total)
-
-    def __enter__(self) -> BuildProgress:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def building(self, tool: Tool) -> None:
-        """A build began."""
-        self.progress.update(self.task, description=f"building {tool.name} {tool.version}")
-        self._line(f"tools: building {tool.name} {tool.version}")
-
-    def waiting(self, tool: Tool) -> None:
-        """Another process builds."""
-        self.progress.update(self.task, description=f"waiting for another build of {tool.name}")
-        self._line(f"tools: waiting for another process that builds {tool.name}")
-
-    def ready(self, tool: Tool, source: Source, seconds: float, size: int) -> None:
-        """A tool is ready."""
-        self.progress.advance(self.task)
-        if source == "built" or self.console.is_terminal:
-            self.progress.console.print(
-                f"tools: {tool.name} {tool.version} {source} in {seconds:.1f} s, {size / 1e6:.0f} MB", highlight=False
-            )
-
-    def _line(self, text: str) -> None:
-        if not self.console.is_terminal:
-            self.console.print(text, highlight=False)
-
-
-def build_with_progress(toolchain: Toolchain, names: list[str]) -> None:
-    """Make tools ready and show it."""
-    with BuildProgress(len(names)) as progress:
-        toolchain.ensure(names, listener=progress)
+__all__ = ["app", "build_with_progress"]
 
 
 @app.command("list")
 def list_tools() -> None:
-    """Show every tool: version, whether it is ready, size and build time."""
-    table = Table("tool", "version", "state", "MB", "build s", "path")
-    for row in Toolchain().status():
+    """Show every tool: version, whether it is ready, size, and the time and Go of its build."""
+    toolchain = Toolchain()
+    table = Table("tool", "version", "state", "MB", "build s", "Go", "path")
+    table.columns[0].no_wrap = True
+    table.columns[-1].overflow = "fold"
+    for row in toolchain.status():
         seconds = f"{row.build_seconds:.1f}" if row.build_seconds is not None else ""
         size = f"{row.size / 1e6:.0f}" if row.size else ""
-        table.add_row(row.name, row.version, row.source, size, seconds, str(row.path or ""))
-    Console().print(table)
+        path = str(row.path or "").removeprefix(f"{toolchain.cache}/")
+        table.add_row(row.name, row.version, row.source, size, seconds, row.go or "", path)
+    console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    console.print(table)
+    console.print(f"cache: {toolchain.cache}", highlight=False, markup=False, soft_wrap=True)
+    if toolchain.mirror is not None:
+        console.print(f"mirror: {toolchain.mirror.describe()}", highlight=False, markup=False, soft_wrap=True)
+    if stale := toolchain.stale_bytes():
+        console.print(f"{stale / 1e6:.0f} MB of other versions: `testbed tools clean --stale` removes them")
 
 
 @app.command()
 def build(names: Names = None) -> None:
-    """Build what is missing. Ctrl-C is safe: the next call goes on where this one stopped."""
+    """Make ready what is missing. Ctrl-C is safe: the next call goes on where this one stopped."""
     toolchain = Toolchain()
     began = time.monotonic()
     wanted = [tool.name for tool in (toolchain.find(names) if names else toolchain.tools())]
@@ -94,11 +59,43 @@ def build(names: Names = None) -> None:
 @app.command()
 def path(name: Annotated[str, typer.Argument(help="A tool by name.")]) -> None:
     """Print the path of a tool's binary, making it ready first."""
-    sys.stdout.write(f"{Toolchain().ensure([name])[name]}\n")
+    toolchain = Toolchain()
+    build_with_progress(toolchain, [name])
+    sys.stdout.write(f"{toolchain.ensure([name])[name]}\n")
 
 
 @app.command()
-def clean(names: Names = None) -> None:
+def mirror(
+    folder: Annotated[Path, typer.Argument(help="The folder of the mirror: new, or one to add to.")],
+    names: Names = None,
+) -> None:
+    """Add this machine's ready tools to a mirror for others, and print the digest to pin.
+
+    Tools that are named are made ready first; without names, those that are ready are taken.
+    """
+    toolchain = Toolchain()
+    wanted = toolchain.find(names) if names else toolchain.tools()
+    if names:
+        build_with_progress(toolchain, names)
+    ready = [(tool, entry) for tool in wanted if (entry := toolchain.entry(tool)) is not None]
+    missing = {tool.name for tool in wanted} - {tool.name for tool, _ in ready}
+    if not ready:
+        raise UsageError("no tool is ready in the cache", fix="run `testbed tools build` first, or name the tools")
+    digest = fill_mirror(folder, ready)
+    console = Console(stderr=True)
+    console.print(f"{len(ready)} tools are in {folder}", highlight=False, markup=False, soft_wrap=True)
+    if missing:
+        console.print(f"not in it, since not built here: {', '.join(sorted(missing))}", highlight=False, soft_wrap=True)
+    sys.stdout.write(f"TESTBED_MIRROR_SHA256={digest}\n")
+
+
+@app.command()
+def clean(
+    names: Names = None,
+    stale: Annotated[bool, typer.Option("--stale", help="Only what other versions of the lock or Go left.")] = False,
+) -> None:
     """Remove tools from the cache."""
-    freed = Toolchain().clean(names or [])
+    if stale and names:
+        raise UsageError("--stale takes no names", fix="leave one of the two out")
+    freed = Toolchain().clean_stale() if stale else Toolchain().clean(names or [])
     Console().print(f"{freed / 1e6:.0f} MB freed")

