@@ -204,12 +204,19 @@ class OperatorAddOn(AddOn):
         ]
         for found in objects:
             metadata = found["metadata"]
+            if found["kind"] == "Namespace" and self._lives(metadata["name"]):
+                continue
             kube.delete(
                 found["kind"],
                 metadata["name"],
                 namespace=metadata.get("namespace"),
                 api_version=found["apiVersion"],
             )
+
+    def _lives(self, namespace: str) -> bool:
+        """Whether somebody else is in a namespace that operators share."""
+        accounts = self.cluster.client().list("ServiceAccount", namespace=namespace, api_version="v1")
+        return any(account["metadata"]["name"] != "default" for account in accounts)
 
     def _delete_all(self, kind: str) -> None:
         kube = self.cluster.client()
