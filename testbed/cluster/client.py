@@ -78,7 +78,11 @@ class KubeClient:
             # Its own file: the library writes it in place, and a reader of half of it would log an error.
             own = f".discovery-{os.getpid()}-{threading.get_ident()}"
             self._dynamic = DynamicClient(self.api, cache_file=str(self.kubeconfig.with_suffix(own)))  # type: ignore[no-untyped-call]
-        query = {"kind": kind} | ({"api_version": api_version} if api_version else {})
+        query = {"kind": kind}
+        if api_version:
+            # With the prefix, so that no other group is asked: one whose CRDs were just removed answers 404.
+            group, _, version = api_version.rpartition("/")
+            query |= {"prefix": "apis" if group else "api", "group": group, "api_version": version}
         return self._dynamic.resources.get(**query)
 
     def ready(self) -> bool:
