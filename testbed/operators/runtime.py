@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,12 @@ class Options:
     webhook_certificate: Path | None
     webhook_key: Path | None
     config: Path | None
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def address(listen: str) -> tuple[str, int]:
@@ -99,35 +106,32 @@ class Operator:
         api = Api(self._login, f"platform-{self._leader.name}", self._leader.leading)
         controller = self._build(api, self._store)
         registry = self._registry(controller)
-        self._register(registry, api, self._store)
+        if self._options.webhook_certificate is not None:
+            self._register(registry, api, self._store)
         http = await self._serve(controller)
-        stop = asyncio.Event()
-        tasks = [
-            asyncio.create_task(self._first_sync(controller), name="first sync"),
-            asyncio.create_task(self._leader.run(api, controller.started, controller.stopped), name="leader election"),
-            asyncio.create_task(controller.run(), name="reconciler"),
-            asyncio.create_task(
-                kopf.operator(
-                    registry=registry,
-                    settings=self._settings(controller),
-                    clusterwide=True,
-                    standalone=True,
-                    stop_flag=stop,
-                ),
-                name="kopf",
-            ),
+        before = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=registry, settings=self._settings(controller), clusterwide=True, standalone=True
+        )
+        watching = asyncio.create_task(kopf.run_tasks(tasks, ignored=before))
+        told = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):  # in the place of kopf's: the lease must go first
+            asyncio.get_running_loop().add_signal_handler(number, told.set)
+        first = asyncio.create_task(self._first_sync(controller))
+        work = [
+            asyncio.create_task(self._leader.run(api, controller.started, controller.stopped)),
+            asyncio.create_task(controller.run()),
         ]
+        end = asyncio.create_task(told.wait())
         try:
-            done, _ = await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([*work, watching, end], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            stop.set()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _cancel(first, end, *work)
             with contextlib.suppress(ApiError, *UNREACHABLE):
                 await self._leader.release(api)
+            await _cancel(watching)
             await http.cleanup()
             await api.close()
 
