@@ -23,6 +23,7 @@ from testbed.platform import Platform
 from testbed.report.verdicts import GUARD_ON, SLA, record
 from testbed.sla import SlaRecorder, load_slas
 from testbed.supervisor import SupervisorGone
+from testbed.sweep import sweep_dead_runs
 from testbed.toolchain import Toolchain
 from testbed.toolchain.cli import build_with_progress
 
@@ -110,6 +111,7 @@ def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path]:
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
     folder = platforms_folder() / f"run-{run[:12]}"
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sweep_dead_runs(folder.parent)
     lock = folder.with_suffix(".lock")
     toolchain = Toolchain()
     with FileLock(lock):

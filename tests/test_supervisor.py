@@ -12,8 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from testbed.supervisor import ComponentDied, ProcessSpec, Supervisor
+from testbed.sweep import sweep_dead_runs
 from testbed.wait import wait_until
 
 FOREVER = [sys.executable, "-c", "import signal; signal.pause()"]
@@ -66,6 +68,25 @@ sys.stdin.read()
         holder.wait()
     wait_gone(component)
     wait_gone(supervisor)
+
+
+def test_the_folder_of_a_killed_run_is_swept_and_no_other(tmp_path: Path) -> None:
+    dead, starting, kept = (tmp_path / name for name in ("run-1", "run-2", "kept-1"))
+    for folder in (dead, starting, kept):
+        folder.mkdir()
+        folder.with_suffix(".lock").touch()
+    running = Supervisor.launch(tmp_path / "run-3")
+    running.folder.with_suffix(".lock").touch()
+    try:
+        running.lease()
+        with FileLock(starting.with_suffix(".lock")):
+            assert sweep_dead_runs(tmp_path) == [dead]
+        assert not dead.exists()
+        assert starting.exists()
+        assert kept.exists()
+        assert running.folder.exists()
+    finally:
+        running.shutdown()
 
 
 def test_a_killed_component_is_restarted(supervisor: Supervisor) -> None:
