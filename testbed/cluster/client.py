@@ -16,7 +16,6 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
 from kubernetes.dynamic.resource import ResourceList
-from prometheus_client.parser import text_string_to_metric_families
 
 from testbed.errors import TestbedError
 from testbed.wait import wait_until
@@ -182,6 +181,8 @@ class KubeClient:
 
         Its own metric `apiserver_request_total`; requests to subresources are counted as `resource/subresource`.
         """
+        from prometheus_client.parser import text_string_to_metric_families  # only who counts pays for it
+
         pool: urllib3.PoolManager = self.api.rest_client.pool_manager
         headers = dict(self.api.default_headers)
         answer = pool.request("GET", f"{self.api.configuration.host}/metrics", headers=headers, timeout=10)
