@@ -1,18 +1,78 @@
-"""Run the suites of the Gatekeeper policies with the real gator: `python -m testbed.policytests`."""
+"""Run the tests of what the platform's manifests say: `python -m testbed.policytests`.
+
+The Gatekeeper policies by gator, the alert rules and the metric queries of canaries by promtool.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from typing import Any
 
+import yaml
+
+from testbed.operators.canary.children import LATENCY, QUERIES, SUCCESS_RATE
 from testbed.paths import manifests
 from testbed.toolchain import Toolchain
 
+BUCKET, COUNT = "http_request_duration_seconds_bucket", "http_request_duration_seconds_count"
+
+
+def _series(metric: str, pod: str, growth: int, **labels: str) -> dict[str, str]:
+    """A counter that grows by `growth` a minute for ten minutes."""
+    given = {"namespace": "shop", "pod": pod, **labels}
+    selector = ",".join(f'{name}="{value}"' for name, value in given.items())
+    return {"series": f"{metric}{{{selector}}}", "values": f"0+{growth}x10"}
+
+
+def canary_queries() -> dict[str, Any]:
+    """A test for promtool: the queries see the canary's pods, and neither the primary's nor another service's."""
+    canary, primary, other = "checkout-6c5d7-x2x9q", "checkout-primary-7f9c8-aaaaa", "checkout-api-11111-bbbbb"
+    series = [
+        # Of the canary's 100 requests a minute 98 are answered within 100 ms, all within 200 ms, 2 are errors.
+        _series(BUCKET, canary, 98, le="0.1"),
+        _series(BUCKET, canary, 100, le="0.2"),
+        _series(BUCKET, canary, 100, le="+Inf"),
+        _series(COUNT, canary, 98, status="200"),
+        _series(COUNT, canary, 2, status="503"),
+        *(_series(BUCKET, pod, 900, le="+Inf") for pod in (primary, other)),
+        *(_series(COUNT, pod, 900, status="500") for pod in (primary, other)),
+    ]
+    values = {"{{ namespace }}": "shop", "{{ target }}": "checkout", "{{ interval }}": "2m"}
+
+    def filled_in(query: str) -> str:
+        for name, value in values.items():
+            query = query.replace(name, value)
+        return query
+
+    expected = {LATENCY: 150, SUCCESS_RATE: 98}
+    checks = [
+        {
+            "expr": f"round({filled_in(QUERIES[name])}, 0.01)",
+            "eval_time": "8m",
+            "exp_samples": [{"labels": "{}", "value": value}],
+        }
+        for name, value in expected.items()
+    ]
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": checks}
+    return {"evaluation_interval": "1m", "tests": [test]}
+
 
 def main() -> int:
-    """Verify every suite below `manifests/gatekeeper/tests`; returns gator's exit code."""
-    gator = Toolchain().ensure(["gator"])["gator"]
-    return subprocess.run([gator, "verify", f"{manifests('gatekeeper', 'tests')}/..."], check=False).returncode
+    """Run all of them; returns 0 when all pass."""
+    tools = Toolchain().ensure(["gator", "promtool"])
+    with tempfile.TemporaryDirectory() as folder:
+        queries = Path(folder) / "canary-queries.yaml"
+        queries.write_text(yaml.safe_dump(canary_queries()))
+        rules = sorted(manifests("operators", "alerts").glob("*.yaml"))
+        commands: list[list[object]] = [
+            [tools["gator"], "verify", f"{manifests('gatekeeper', 'tests')}/..."],
+            [tools["promtool"], "check", "rules", *rules],
+            [tools["promtool"], "test", "rules", *sorted(manifests("operators", "tests").glob("*.yaml")), queries],
+        ]
+        return max(subprocess.run([str(part) for part in command], check=False).returncode for command in commands)
 
 
 if __name__ == "__main__":

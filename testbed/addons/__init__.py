@@ -5,10 +5,22 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from testbed.addons.base import AddOn
+from testbed.addons.crds import ArgoCdCrds, FlaggerCrds, GatewayApiCrds
 from testbed.addons.gatekeeper import Gatekeeper
+from testbed.addons.operators import CanaryPolicy, TenantWorkspace
+from testbed.addons.prometheus import Prometheus
 from testbed.errors import UsageError
 
-ADDONS: dict[str, type[AddOn]] = {Gatekeeper.name: Gatekeeper}
+_ALL: tuple[type[AddOn], ...] = (
+    Gatekeeper,
+    Prometheus,
+    ArgoCdCrds,
+    FlaggerCrds,
+    GatewayApiCrds,
+    TenantWorkspace,
+    CanaryPolicy,
+)
+ADDONS: dict[str, type[AddOn]] = {addon.name: addon for addon in _ALL}
 """Every add-on by name."""
 
 

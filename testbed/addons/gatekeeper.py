@@ -275,7 +275,10 @@ class Gatekeeper(AddOn):
 
     @staticmethod
     def _template_crds(kube: KubeClient) -> list[str]:
-        names = [crd["metadata"]["name"] for crd in kube.list("CustomResourceDefinition")]
+        names = [
+            crd["metadata"]["name"]
+            for crd in kube.list("CustomResourceDefinition", api_version="apiextensions.k8s.io/v1")
+        ]
         return [name for name in names if name.endswith(".constraints.gatekeeper.sh")]
 
     def set_enforcement(self, kind: str, name: str, action: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,11 @@ class KubeClient:
             # Its own file: the library writes it in place, and a reader of half of it would log an error.
             own = f".discovery-{os.getpid()}-{threading.get_ident()}"
             self._dynamic = DynamicClient(self.api, cache_file=str(self.kubeconfig.with_suffix(own)))  # type: ignore[no-untyped-call]
-        query = {"kind": kind} | ({"api_version": api_version} if api_version else {})
+        query = {"kind": kind}
+        if api_version:
+            # With the prefix, so that no other group is asked: one whose CRDs were just removed answers 404.
+            group, _, version = api_version.rpartition("/")
+            query |= {"prefix": "apis" if group else "api", "group": group, "api_version": version}
         return self._dynamic.resources.get(**query)
 
     def ready(self) -> bool:
@@ -113,11 +118,12 @@ class KubeClient:
         result: Manifest = stored.to_dict()
         return result
 
-    def create(self, manifest: Manifest, *, namespace: str | None = None) -> Manifest:
+    def create(self, manifest: Manifest, *, namespace: str | None = None, dry_run: bool = False) -> Manifest:
         """Create one object, as `kubectl create` does; `Refused` as in `apply`."""
         resource = self._resource(manifest["kind"], manifest["apiVersion"])
+        extra = {"dry_run": "All"} if dry_run else {}
         try:
-            stored = resource.create(body=manifest, namespace=namespace if resource.namespaced else None)
+            stored = resource.create(body=manifest, namespace=namespace if resource.namespaced else None, **extra)
         except DynamicApiError as error:
             if is_refusal(error):
                 raise refused(manifest, error) from None
@@ -148,6 +154,47 @@ class KubeClient:
         found = self._resource(kind, api_version).get(namespace=namespace, label_selector=selector)
         items: list[Manifest] = found.to_dict()["items"]
         return items
+
+    def acting_as(self, user: str, group: str) -> KubeClient:
+        """The same API as a user of one group sees it: the API server decides by that user's rights (impersonation)."""
+        other = KubeClient(self.kubeconfig)
+        other.api.set_default_header("Impersonate-User", user)  # type: ignore[no-untyped-call]
+        other.api.set_default_header("Impersonate-Group", group)  # type: ignore[no-untyped-call]
+        return other
+
+    def allowed(
+        self, user: str, group: str, verb: str, resource: str, api_group: str = "", namespace: str = ""
+    ) -> bool:
+        """Whether a user of one group may do something, by the API server's own SubjectAccessReview."""
+        attributes = {"verb": verb, "resource": resource, "group": api_group, "namespace": namespace}
+        spec = {"user": user, "groups": [group, "system:authenticated"], "resourceAttributes": attributes}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {}, "spec": spec}
+        return bool(self.create(review)["status"]["allowed"])
+
+    def watch(self, kind: str, *, api_version: str, timeout: int) -> Iterator[tuple[str, Manifest]]:
+        """Changes of a kind in all namespaces, beginning with what is there; ends after `timeout` seconds."""
+        for event in self._resource(kind, api_version).watch(timeout=timeout):
+            yield str(event["type"]), event["raw_object"]
+
+    def request_counts(self, verbs: Iterable[str]) -> dict[str, float]:
+        """How many requests with these verbs the API server has served since its start, by resource.
+
+        Its own metric `apiserver_request_total`; requests to subresources are counted as `resource/subresource`.
+        """
+        from prometheus_client.parser import text_string_to_metric_families  # only who counts pays for it
+
+        pool: urllib3.PoolManager = self.api.rest_client.pool_manager
+        headers = dict(self.api.default_headers)
+        answer = pool.request("GET", f"{self.api.configuration.host}/metrics", headers=headers, timeout=10)
+        wanted, counts = set(verbs), defaultdict[str, float](float)
+        for family in text_string_to_metric_families(answer.data.decode()):
+            if family.name != "apiserver_request":
+                continue
+            for sample in family.samples:
+                labels = sample.labels
+                if labels.get("verb") in wanted:
+                    counts[f"{labels['resource']}/{labels['subresource']}".rstrip("/")] += sample.value
+        return dict(counts)
 
     def everything_in(self, namespace: str) -> dict[str, Any]:
         """Every object in a namespace, by resource, as evidence; secrets only by name."""
@@ -182,6 +229,15 @@ class KubeClient:
             name=manifest["metadata"]["name"],
             namespace=manifest["metadata"].get("namespace"),
             body={"status": manifest["status"]},
+            content_type="application/merge-patch+json",
+        )
+
+    def merge(self, manifest: Manifest, change: Manifest) -> None:
+        """Merge-patch an object."""
+        self._resource(manifest["kind"], manifest["apiVersion"]).patch(
+            name=manifest["metadata"]["name"],
+            namespace=manifest["metadata"].get("namespace"),
+            body=change,
             content_type="application/merge-patch+json",
         )
 

@@ -18,7 +18,6 @@ from testbed.toolchain.build import ROOM_FOR_A_BUILD, Toolchain
 from testbed.toolchain.go import WHEEL_VERSION, can_install, version_numbers
 from testbed.toolchain.lock import Tool
 
-DEFAULT_PROXY = "https://proxy.golang.org,direct"
 PROXY_SECONDS = 5.0
 BUILD = "`testbed tools build`"
 
@@ -124,7 +123,9 @@ def _proxy(toolchain: Toolchain, tools: list[Tool], *, blocks: bool) -> Check:
 
     name, tool = "module proxy", tools[0]
     settings = _go_settings(toolchain, tool)
-    address = re.split(r"[,|]", settings["GOPROXY"] or DEFAULT_PROXY)[0]
+    if not settings["GOPROXY"]:
+        return Check(name=name, state="ok", found="not asked: there is no Go yet to say which it would use")
+    address = re.split(r"[,|]", settings["GOPROXY"])[0]
     parts = urlsplit(address)
     shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     module = re.sub(r"[A-Z]", lambda letter: f"!{letter[0].lower()}", tool.version_of)

@@ -267,7 +267,11 @@ class Toolchain:
             def report(phase: str, done: int, total: int) -> None:
                 listener.progress(tool, phase, done, total)
 
-            compile_tool(go, tool, output, scratch, report)
+            if tool.package:
+                compile_tool(go, tool, output, scratch, report)
+            else:  # assets alone: what stands for a binary says where they are from
+                output.parent.mkdir(exist_ok=True)
+                output.write_text(f"{tool.version_of} {tool.version}\n")
             if tool.assets:
                 _copy_assets(tool, module_folder(go, tool, scratch), part / "assets")
             shutil.rmtree(scratch)

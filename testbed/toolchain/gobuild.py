@@ -44,6 +44,8 @@ def compile_tool(go: Go, tool: Tool, output: Path, scratch: Path, report: Report
         TestbedError: No network, no room, no memory, or a compiler error.
     """
     flags = [*BUILD_FLAGS, f"-ldflags={tool.ldflags()}"]
+    if tool.tags:
+        flags.append(f"-tags={','.join(tool.tags)}")
     stale = _stale_packages(go, tool, flags, scratch, report)
     done = 0
     with _running(go, tool, ["build", "-v", *flags, "-o", str(output), tool.package], scratch) as build:
@@ -56,11 +58,19 @@ def compile_tool(go: Go, tool: Tool, output: Path, scratch: Path, report: Report
 
 
 def module_folder(go: Go, tool: Tool, scratch: Path) -> Path:
-    """The folder of the tool's own module in the module cache, downloaded if need be."""
-    with _running(go, tool, ["mod", "download", "-json", tool.version_of], scratch) as download:
+    """The folder of the tool's own module in the module cache, downloaded if need be.
+
+    Raises:
+        TestbedError: It is not the module whose sum the lock has.
+    """
+    # With its version: else go would read the go.mod of all that it requires, which the lock of assets alone has not.
+    with _running(go, tool, ["mod", "download", "-json", f"{tool.version_of}@{tool.version}"], scratch) as download:
         for _ in download.errors():
             pass
-    return Path(json.loads(download.output)["Dir"])
+    answer = json.loads(download.output)
+    if f"{tool.version_of} {tool.version} {answer['Sum']}\n" not in (tool.folder / "go.sum").read_text():
+        raise _failure(tool, f"checksum mismatch: {tool.version_of} {tool.version} has the sum {answer['Sum']}")
+    return Path(answer["Dir"])
 
 
 def build_cache(go: Go, tool: Tool, scratch: Path) -> Path:

@@ -26,13 +26,16 @@ class Tool(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     module: str
     """Folder under `modules/`."""
-    package: str
+    package: str = ""
+    """What is built; empty for an entry that has only assets."""
     version_of: str
     """The Go module whose version is the tool's."""
     version_args: list[str] = []
     """Arguments that make the tool print its version; without them a tool on PATH is never used."""
     stamp: list[str] = []
     """Linker variables, with {version}, {major} and {minor} filled in."""
+    tags: list[str] = []
+    """Build tags: they leave out what a run does not use."""
     assets: list[str] = []
     """Globs below the module's own folder: upstream manifests that the add-ons install from."""
     seconds: float = Field(default=60, gt=0)
@@ -55,7 +58,8 @@ class Tool(BaseModel):
     def digest(self) -> str:
         """SHA-256 over all that decides what the binary is, except Go's version and the platform."""
         digest = hashlib.sha256()
-        entry = self.model_dump_json(exclude={"folder", "seconds"})
+        # Without the tags of tools that have none, so that what was built before tags existed stays valid.
+        entry = self.model_dump_json(exclude={"folder", "seconds"} | (set() if self.tags else {"tags"}))
         digest.update("\0".join([entry, *BUILD_FLAGS]).encode())
         for source in sorted(self.folder.iterdir()):
             if source.suffix in {".mod", ".sum", ".go"}:

@@ -210,3 +210,42 @@ def test_a_tool_of_the_locked_version_on_path_is_used(
         assert workshop.toolchain().status()[0].source == source
     assert workshop.toolchain().ensure(["tiny"])["tiny"] == script
     assert shutil.which("tiny") == str(script)
+
+
+def assets_alone(workshop: Workshop) -> None:
+    """Make of `tiny` an entry without a program."""
+    toml = workshop.lock / "tools.toml"
+    toml.write_text(toml.read_text().replace('package = "testbed.invalid/tiny"\n', ""))
+
+
+def test_assets_alone_need_no_program(workshop: Workshop) -> None:
+    workshop.write_tool(source="this does not compile")
+    assets_alone(workshop)
+    toolchain = workshop.toolchain()
+    stands_for_it = toolchain.ensure(["tiny"])["tiny"]
+    assert stands_for_it.read_text() == "testbed.invalid/dep v1.2.3\n"
+    assert (toolchain.assets("tiny") / "deploy" / "manifest.yaml").read_text() == "version: v1.2.3\n"
+
+
+def test_assets_of_a_changed_module_are_refused(workshop: Workshop) -> None:
+    assets_alone(workshop)
+    sums = workshop.module / "go.sum"
+    good = sums.read_text()
+    sums.write_text(good.replace("v1.2.3 h1:", "v1.2.3 h1:A", 1))
+    with pytest.raises(TestbedError, match="a module is not the one that the lock recorded"):
+        workshop.toolchain().assets("tiny")
+    sums.write_text(good)
+    assert workshop.toolchain().assets("tiny").is_dir()
+
+
+def test_build_tags_reach_the_compiler_and_the_key(workshop: Workshop) -> None:
+    (workshop.module / "tagged.go").write_text(
+        '//go:build tagged\n\npackage main\n\nfunc init() { version = "tagged" }\n'
+    )
+    plain = workshop.toolchain().ensure(["tiny"])["tiny"]
+    toml = workshop.lock / "tools.toml"
+    toml.write_text(toml.read_text() + 'tags = ["tagged"]\n')
+    tagged = workshop.toolchain().ensure(["tiny"])["tiny"]
+    assert plain != tagged
+    answer = subprocess.run([tagged], capture_output=True, text=True, check=True)
+    assert answer.stderr.startswith("tagged")

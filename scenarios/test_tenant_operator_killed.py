@@ -1,0 +1,94 @@
+"""The operator dies in the middle of its work: everything is finished, once."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import pytest
+
+from testbed.addons.operators import TenantWorkspace
+from testbed.incident import Incident
+from testbed.operator_guards import KeptAlive, Leading, SecondReplica
+from testbed.platform import Platform
+from testbed.sla import SlaRecorder
+from testbed.tenancy import BINDINGS, LABEL, Tenancy
+
+pytestmark = pytest.mark.needs("gatekeeper", "tenant-workspace")
+STANDBY = SecondReplica("tenant-workspace")
+
+
+def new_names(count: int) -> list[str]:
+    """Names of this call's own."""
+    run = uuid.uuid4().hex[:6]
+    return [f"killed-{run}-{number:02}" for number in range(count)]
+
+
+def each_exactly_once(tenancy: Tenancy, names: list[str]) -> None:
+    """Every tenant is whole, has its own namespace once, and no binding twice."""
+    assert {name: lacking for name in names if (lacking := tenancy.missing(name))} == {}
+    spaces = [found["metadata"]["labels"][LABEL] for found in tenancy.kube.list("Namespace", selector=LABEL)]
+    assert sorted(space for space in spaces if space in names) == sorted(names)
+    bindings = tenancy.kube.list("RoleBinding", api_version="rbac.authorization.k8s.io/v1")
+    ours = [found for found in bindings if found["metadata"]["namespace"] in names]
+    assert len(ours) == BINDINGS * len(names)
+
+
+@pytest.mark.scenario(guard=KeptAlive("tenant-workspace"))
+def test_fifty_creations_survive_a_kill(platform: Platform, guard: str, sla: SlaRecorder) -> None:
+    """Given fifty workspaces in the making, when the operator is killed among them, then all are made, none twice."""
+    tenancy = Tenancy(platform.cluster.client())
+    operator = platform.addon(TenantWorkspace)
+    component = platform.cluster.component(operator.role())
+    restarts = platform.supervisor.component(component).restarts
+    tenancy.team("payments")
+    names = new_names(50)
+    limit = sla.limit("operator-killed-fifty-tenants")
+    try:
+        with Leading("tenant-workspace").removed(platform):
+            for name in names:  # so that all of them begin at once
+                tenancy.submit(name, "payments")
+        tenancy.watch_ready(names, first=limit, timeout=0)  # until the first
+        platform.cluster.kill(operator.role())
+        half_made = [name for name in names if tenancy.ready_condition(name).get("status") != "True"]
+        assert half_made, "all were ready before the operator was killed"
+        began = time.monotonic()
+        ready = tenancy.watch_ready(half_made, first=sla.limit("operator-killed-back"), timeout=limit)
+        if not ready:
+            raise Incident(f"{len(half_made)} tenants stayed half-made")
+        assert len(ready) == len(half_made)
+        sla.record("operator-killed-fifty-tenants", time.monotonic() - began)
+        assert platform.supervisor.component(component).restarts > restarts
+        each_exactly_once(tenancy, names)
+    finally:
+        tenancy.discard(names)
+
+
+@pytest.mark.scenario(guard=STANDBY)
+def test_the_standby_takes_over(platform: Platform, guard: str, sla: SlaRecorder) -> None:
+    """Given two replicas, when the leader is lost for good, then the other makes what was submitted, once."""
+    tenancy = Tenancy(platform.cluster.client())
+    operator = platform.addon(TenantWorkspace)
+    component = platform.cluster.component(operator.role())
+    tenancy.team("payments")
+    names = new_names(10)
+    try:
+        with STANDBY.deployed(platform):
+            for name in names:
+                tenancy.submit(name, "payments")
+            platform.supervisor.stop([component], grace=0)
+            assert not platform.supervisor.component(component).running
+            limit = sla.limit("operator-takeover")
+            with sla.within("operator-takeover"):
+                ready = tenancy.watch_ready(names, first=limit, timeout=limit)
+                if len(ready) < len(names):
+                    raise Incident(f"{len(names) - len(ready)} of {len(names)} tenants were never made")
+            assert operator.metric("platform_operator_leader", replica=1) == 1
+            each_exactly_once(tenancy, names)
+            platform.supervisor.revive(component)
+            operator.wait_listed(0)
+            assert operator.metric("platform_operator_leader", replica=0) == 0  # one leads, and it is the other
+    finally:
+        platform.supervisor.revive(component)
+        operator.ready()
+        tenancy.discard(names)

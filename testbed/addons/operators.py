@@ -1,0 +1,279 @@
+"""The platform's two operators as supervised processes, each under its own service account."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+from typing import Any, ClassVar
+
+import yaml
+
+from testbed.addons.base import AddOn
+from testbed.addons.prometheus import scrape
+from testbed.cluster import Fidelity, Manifest, Refused, load_manifests
+from testbed.cluster.base import pem_data
+from testbed.cluster.client import NOT_YET
+from testbed.cluster.pki import write_private
+from testbed.paths import manifests
+from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
+from testbed.supervisor import ProcessSpec, log_tail
+from testbed.wait import wait_until
+
+NAMESPACE = "platform-operators"
+GROUP = "platform.testbed.dev/v1alpha1"
+READY_TIMEOUT = 60.0
+LEASE_SECONDS = 5
+"""How long a dead leader is waited for; 15 is the operator's own default."""
+REPLICAS = 2
+"""At most; scenarios start the second one."""
+RESYNC_SECONDS = 10
+"""Between two comparisons of everything; 60 is the operator's own default."""
+
+
+class OperatorAddOn(AddOn):
+    """One operator: CRDs, RBAC, process, webhooks."""
+
+    command: ClassVar[str]
+    """Of `python -m testbed.operators`; also its service account, lease and folder of manifests."""
+    crds: ClassVar[tuple[str, ...]]
+    kinds: ClassVar[tuple[str, ...]]
+    """What teams make of them: taken away before the operator."""
+    version_is: ClassVar[str] = "v1alpha1"
+
+    @property
+    def version(self) -> str:
+        """The version of its API: it is part of the testbed, not a tool of its own."""
+        return self.version_is
+
+    def role(self, replica: int = 0) -> str:
+        """The role of a replica's process, as `cluster.component` takes it."""
+        return self.command if replica == 0 else f"{self.command}-{replica}"
+
+    def configuration(self) -> dict[str, Any]:
+        """What differs here from the operator's defaults."""
+        return {}
+
+    def probe(self) -> tuple[Manifest, str]:
+        """An object that its webhook refuses, and a word of the refusal."""
+        raise NotImplementedError
+
+    def install(self) -> None:
+        """CRDs and RBAC, the process, then the webhooks that it serves."""
+        kube = self.cluster.client()
+        for crd in self.crds:
+            kube.apply_all(load_manifests(manifests("operators", "crds", f"{crd}.yaml")))
+        kube.wait_crds([f"{crd}.{GROUP.partition('/')[0]}" for crd in self.crds], timeout=READY_TIMEOUT)
+        kube.apply_all(load_manifests(manifests("operators", self.command, "rbac.yaml")))
+        kube.apply_all(self.webhooks(self.start_replica(0)))
+
+    def resume(self) -> None:
+        """The process, then the webhooks at its new address."""
+        self.cluster.client().apply_all(self.webhooks(self.start_replica(0)))
+
+    @retry_on_taken_port
+    def start_replica(self, replica: int) -> int:
+        """Start one replica; returns the port of its webhooks. Replica 0 is the one that the webhooks call."""
+        webhook, metrics = free_ports(2)
+        folder = self.cluster.folder
+        name = self.role(replica)
+        self.cluster.supervisor.stop([self.cluster.component(name)], grace=0)
+        certificate, key = self.cluster.authority.issue(f"{name}-webhook", f"{name}-webhook", hosts=[LOOPBACK])
+        config = write_private(folder / f"{self.command}.yaml", yaml.safe_dump(self.configuration()).encode())
+        kubeconfig = self.cluster.service_account_kubeconfig(NAMESPACE, self.command)
+        options = {
+            "kubeconfig": kubeconfig,
+            "config": config,
+            "identity": f"{self.command}-{replica}",
+            "namespace": NAMESPACE,
+            "lease-seconds": LEASE_SECONDS,
+            "resync-seconds": RESYNC_SECONDS,
+            "metrics-listen": f"{LOOPBACK}:{metrics}",
+            "webhook-listen": f"{LOOPBACK}:{webhook}",
+            "webhook-certificate": certificate,
+            "webhook-key": key,
+        }
+        flags = [part for option, value in options.items() for part in (f"--{option}", str(value))]
+        self.cluster.supervisor.start(
+            ProcessSpec(
+                name=self.cluster.component(name),
+                argv=[sys.executable, "-m", "testbed.operators", *flags, self.command],
+                # Two arenas, not eight a core: freed memory goes back to the system.
+                env={"MALLOC_ARENA_MAX": "2", "PYTHONDONTWRITEBYTECODE": "1"},
+                tags={"cluster": self.cluster.name, "role": name, "metrics": f"{LOOPBACK}:{metrics}"},
+                restart_limit=100,
+            )
+        )
+        scrape(self.cluster, self.command, name, f"{LOOPBACK}:{metrics}")
+        self.wait_listed(replica)
+        return webhook
+
+    def wait_listed(self, replica: int) -> None:
+        """Wait until a replica knows what is there; it need not lead."""
+        component = self.cluster.component(self.role(replica))
+        log = self.cluster.log(self.role(replica))
+
+        def probe() -> tuple[bool, object]:
+            self.cluster.supervisor.require_started(component)
+            status, text = self.get("/readyz", replica)
+            return status == 200, text
+
+        wait_until(
+            f"{component} says ok at /readyz",
+            probe,
+            timeout=READY_TIMEOUT,
+            retry_on=(OSError, http.client.HTTPException),
+            evidence=lambda: log_tail(log),
+        )
+
+    def stop_replica(self, replica: int) -> None:
+        """Stop a replica for good."""
+        self.cluster.supervisor.stop([self.cluster.component(self.role(replica))])
+        scrape(self.cluster, self.command, self.role(replica), None)
+
+    def webhooks(self, port: int) -> list[Manifest]:
+        """The webhook configurations of `manifests/`, by URL instead of by service."""
+        found = load_manifests(manifests("operators", self.command, "webhooks.yaml"))
+        bundle = pem_data(self.cluster.authority.pem)
+        for manifest in found:
+            del manifest["metadata"]["annotations"]
+            for webhook in manifest["webhooks"]:
+                path = webhook["clientConfig"]["service"]["path"]
+                webhook["clientConfig"] = {"url": f"https://{LOOPBACK}:{port}{path}", "caBundle": bundle}
+        return found
+
+    def get(self, path: str, replica: int = 0) -> tuple[int, str]:
+        """Status and text of a page of a replica: /metrics, /healthz, /readyz."""
+        status = self.cluster.supervisor.component(self.cluster.component(self.role(replica)))
+        host, _, port = status.tags["metrics"].partition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=5)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def metric(self, name: str, replica: int = 0, **labels: str) -> float:
+        """The sum of a metric's series with these labels; 0 where there is none."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        samples = (
+            sample
+            for family in text_string_to_metric_families(self.get("/metrics", replica)[1])
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+        return sum(sample.value for sample in samples)
+
+    def ready(self) -> None:
+        """Wait until it leads and its webhook refuses what it must refuse."""
+        kube = self.cluster.client()
+        refused, word = self.probe()
+        component = self.cluster.component(self.role())
+        log = self.cluster.log(self.role())
+
+        def probe() -> tuple[bool, object]:
+            self.cluster.supervisor.require_running(component)
+            if not self.metric("platform_operator_leader"):
+                return False, "it does not lead yet"
+            try:
+                kube.apply(refused, dry_run=True)
+            except Refused as refusal:
+                return word in refusal.reason, refusal.reason
+            return False, f"{refused['kind']} was admitted"
+
+        wait_until(
+            f"the operator {self.command} of cluster {self.cluster.name} works",
+            probe,
+            timeout=READY_TIMEOUT,
+            retry_on=(*NOT_YET, http.client.HTTPException),
+            evidence=lambda: log_tail(log),
+        )
+
+    def uninstall(self) -> None:
+        """Remove what is made by it while it still runs, then itself: nothing is left that only it could end."""
+        kube = self.cluster.client()
+        for kind in self.kinds:
+            self._delete_all(kind)
+        for replica in range(REPLICAS):
+            self.stop_replica(replica)
+        objects = [
+            *load_manifests(manifests("operators", self.command, "webhooks.yaml")),
+            *reversed(load_manifests(manifests("operators", self.command, "rbac.yaml"))),
+            *(load_manifests(manifests("operators", "crds", f"{crd}.yaml"))[0] for crd in self.crds),
+        ]
+        for found in objects:
+            metadata = found["metadata"]
+            if found["kind"] == "Namespace" and self._lives(metadata["name"]):
+                continue
+            kube.delete(
+                found["kind"],
+                metadata["name"],
+                namespace=metadata.get("namespace"),
+                api_version=found["apiVersion"],
+            )
+
+    def _lives(self, namespace: str) -> bool:
+        """Whether somebody else is in a namespace that operators share."""
+        accounts = self.cluster.client().list("ServiceAccount", namespace=namespace, api_version="v1")
+        return any(account["metadata"]["name"] != "default" for account in accounts)
+
+    def _delete_all(self, kind: str) -> None:
+        kube = self.cluster.client()
+        for found in kube.list(kind, api_version=GROUP):
+            metadata = found["metadata"]
+            kube.delete(kind, metadata["name"], namespace=metadata.get("namespace"), api_version=GROUP)
+
+        def gone() -> tuple[bool, object]:
+            left = [found["metadata"]["name"] for found in kube.list(kind, api_version=GROUP)]
+            return not left, f"left: {left}"
+
+        wait_until(f"every {kind} is gone", gone, timeout=READY_TIMEOUT, retry_on=NOT_YET)
+
+    def fidelity(self) -> Fidelity:
+        """What is real here."""
+        return Fidelity(
+            part=f"operator {self.command}",
+            real="the operator that would run in production: CRDs, own service account, lease, webhooks over TLS",
+            simulated=f"a process instead of a pod; lease {LEASE_SECONDS} s, resync every {RESYNC_SECONDS} s",
+        )
+
+
+class TenantWorkspace(OperatorAddOn):
+    """Provisions tenants."""
+
+    name = "tenant-workspace"
+    command = "tenant-workspace"
+    crds = ("teams", "tenantworkspaces")
+    kinds = ("TenantWorkspace", "Team")
+    requires = ("argo-cd-crds",)
+
+    def probe(self) -> tuple[Manifest, str]:
+        """A workspace of a team that does not exist."""
+        spec = {"team": "testbed-probe", "environment": "sandbox", "repositories": ["https://git.invalid/probe"]}
+        manifest = {"apiVersion": GROUP, "kind": "TenantWorkspace", "metadata": {"name": "testbed-probe"}}
+        return manifest | {"spec": spec}, "is in the directory"
+
+    def fidelity(self) -> Fidelity:
+        """What is real here."""
+        found = super().fidelity()
+        said = (
+            "; Team objects come from the tests, no identity provider; NetworkPolicies are not enforced, no pod network"
+        )
+        return found.model_copy(update={"simulated": found.simulated + said})
+
+
+class CanaryPolicy(OperatorAddOn):
+    """Generates Canaries."""
+
+    name = "canary-policy"
+    command = "canary-policy"
+    crds = ("canarypolicies",)
+    kinds = ("CanaryPolicy",)
+    requires = ("flagger-crds",)
+
+    def probe(self) -> tuple[Manifest, str]:
+        """A policy without a smoke test."""
+        spec = {"targetRef": {"name": "probe"}, "service": {"port": 80}, "slo": {"successRate": 99, "latencyP99": 500}}
+        manifest = {"apiVersion": GROUP, "kind": "CanaryPolicy", "metadata": {"name": "probe", "namespace": NAMESPACE}}
+        return manifest | {"spec": spec}, "spec.smokeTest"

@@ -1,0 +1,164 @@
+"""Queue, store, election and status, without a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from testbed.operators import conditions
+from testbed.operators.api import Body
+from testbed.operators.drift import quantity
+from testbed.operators.leader import LEASE, Leader
+from testbed.operators.store import Store
+from testbed.operators.tenant.children import NAMESPACE
+from testbed.operators.workqueue import LONGEST_DELAY, WorkQueue
+
+ONE = ("", "one")
+
+
+def body(version: int, uid: str = "1", **metadata: Any) -> Body:
+    return {"metadata": {"name": "one", "uid": uid, "resourceVersion": str(version), **metadata}}
+
+
+@pytest.mark.asyncio
+async def test_a_key_in_work_is_not_worked_on_twice() -> None:
+    queue = WorkQueue()
+    queue.add(ONE)
+    queue.add(ONE)
+    assert await queue.get() == ONE
+    queue.add(ONE)
+    assert len(queue) == 0
+    queue.done(ONE)
+    assert len(queue) == 1
+
+
+@pytest.mark.asyncio
+async def test_back_off_grows_to_a_limit_and_is_forgotten() -> None:
+    queue = WorkQueue()
+    delays = [queue.failed(ONE) for _ in range(12)]
+    assert delays[0] < 1 < delays[3]
+    assert max(delays) <= LONGEST_DELAY * 1.2
+    queue.succeeded(ONE)
+    assert queue.failed(ONE) < 1
+
+
+@pytest.mark.asyncio
+async def test_news_come_before_the_back_off() -> None:
+    queue = WorkQueue()
+    queue.add_later(ONE, 3600)
+    queue.add(ONE)
+    assert await asyncio.wait_for(queue.get(), 1) == ONE
+    queue.done(ONE)
+    assert len(queue) == 0
+
+
+def test_an_old_version_does_not_replace_a_newer_one() -> None:
+    store = Store()
+    assert store.put(NAMESPACE, body(5))
+    assert not store.put(NAMESPACE, body(4))
+    assert store.put(NAMESPACE, body(1, uid="2"))  # made again
+
+
+def test_the_end_of_an_old_object_does_not_end_its_successor() -> None:
+    store = Store()
+    store.put(NAMESPACE, body(9, uid="2"))
+    assert not store.remove(NAMESPACE, body(8, uid="1"))
+    assert store.get(NAMESPACE, "one") is not None
+
+
+def test_a_list_drops_what_is_gone_and_keeps_what_is_newer() -> None:
+    store = Store()
+    store.put(NAMESPACE, body(5))
+    store.replace(NAMESPACE, [], 4)
+    assert store.get(NAMESPACE, "one") is not None  # made after the list was answered
+    store.replace(NAMESPACE, [], 6)
+    assert store.get(NAMESPACE, "one") is None
+
+
+def test_a_list_brings_nothing_back_that_ended_meanwhile() -> None:
+    store = Store()
+    store.put(NAMESPACE, body(5))
+    store.remove(NAMESPACE, body(7))
+    store.replace(NAMESPACE, [body(5)], 6)
+    assert store.get(NAMESPACE, "one") is None
+    assert store.put(NAMESPACE, body(7))  # it had only lost the label by which it is watched
+
+
+def test_a_late_end_does_not_drop_what_was_labelled_again() -> None:
+    store = Store()
+    store.put(NAMESPACE, body(8))
+    assert not store.remove(NAMESPACE, body(7))
+    assert store.get(NAMESPACE, "one") is not None
+
+
+def test_the_time_of_a_condition_is_that_of_its_change() -> None:
+    (first,) = conditions.merge([], [conditions.condition("Ready", True, "A", "a")], 1)
+    old = [first | {"lastTransitionTime": "2020-01-01T00:00:00Z"}]
+    (same,) = conditions.merge(old, [conditions.condition("Ready", True, "B", "b")], 2)
+    assert (same["lastTransitionTime"], same["observedGeneration"]) == ("2020-01-01T00:00:00Z", 2)
+    (other,) = conditions.merge(old, [conditions.condition("Ready", False, "B", "b")], 2)
+    assert other["lastTransitionTime"] != "2020-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(("text", "number"), [("1500m", 1.5), ("4", 4), (4, 4), ("0.5Gi", 2**29), ("1k", 1000)])
+def test_quantities(text: object, number: float) -> None:
+    assert float(quantity(text)) == number
+
+
+class FakeApi:
+    """One lease, with the API server's optimistic locking left out."""
+
+    def __init__(self) -> None:
+        self.lease: Body | None = None
+
+    async def get(self, *_: object) -> Body | None:
+        return self.lease
+
+    async def request(self, method: str, path: str, *, body: Body, election: bool) -> Body:
+        assert election
+        version = int((self.lease or {"metadata": {"resourceVersion": "0"}})["metadata"]["resourceVersion"]) + 1
+        self.lease = body | {"metadata": body["metadata"] | {"resourceVersion": str(version)}}
+        return self.lease
+
+
+@pytest.mark.asyncio
+async def test_one_of_two_replicas_leads_and_gives_up_when_it_ends() -> None:
+    api: Any = FakeApi()
+    one, two = (Leader("op", "ns", name, 15) for name in ("one", "two"))
+    await one._try(api)
+    await two._try(api)
+    assert (one.leading(), two.leading()) == (True, False)
+    await one._try(api)
+    assert api.lease["spec"]["leaseTransitions"] == 0
+    await one.release(api)
+    await two._try(api)
+    assert (one.leading(), two.leading()) == (False, True)
+    assert api.lease["spec"]["leaseTransitions"] == 1
+
+
+@pytest.mark.asyncio
+async def test_a_restarted_replica_has_its_own_lease_at_once() -> None:
+    api: Any = FakeApi()
+    await Leader("op", "ns", "one", 15)._try(api)
+    again = Leader("op", "ns", "one", 15)
+    await again._try(api)
+    assert again.leading()
+
+
+@pytest.mark.asyncio
+async def test_a_lease_that_nobody_renews_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    api: Any = FakeApi()
+    now = 1000.0
+    monkeypatch.setattr("testbed.operators.leader.time.monotonic", lambda: now)
+    await Leader("op", "ns", "dead", 15)._try(api)
+    other = Leader("op", "ns", "other", 15)
+    await other._try(api)
+    now += 14
+    await other._try(api)
+    assert not other.leading()
+    now += 2
+    await other._try(api)
+    assert other.leading()
+    assert LEASE.path("ns", "op") == "/apis/coordination.k8s.io/v1/namespaces/ns/leases/op"
