@@ -21,6 +21,7 @@ from testbed.guards import Guard
 from testbed.paths import kept_folder, platforms_folder
 from testbed.platform import Platform
 from testbed.report.verdicts import GUARD_ON, SLA, record
+from testbed.showing import shown
 from testbed.sla import SlaRecorder, load_slas
 from testbed.supervisor import SupervisorGone
 from testbed.sweep import sweep_dead_runs
@@ -119,8 +120,7 @@ def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path]:
         if found is not None:
             found.supervisor.lease()
             return found, lock
-        capture = config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        with shown(config):
             build_with_progress(toolchain, spec.tools())
             return Platform.up(spec, folder, toolchain, _say), lock
 

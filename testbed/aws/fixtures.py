@@ -16,6 +16,7 @@ from filelock import FileLock
 from testbed.aws.accounts import REGION, find_account
 from testbed.aws.environment import Credentials, own_process_scrubbed
 from testbed.paths import platforms_folder
+from testbed.showing import make_ready
 from testbed.sweep import sweep_dead_runs
 from testbed.toolchain import Toolchain
 
@@ -99,10 +100,12 @@ def aws_admin(aws: Cloud) -> Callable[[str], Credentials]:
 @pytest.fixture
 def infra_cloud(aws: Cloud, request: pytest.FixtureRequest) -> Iterator[Terragrunt]:
     """Terragrunt over a private copy of the infrastructure repository."""
-    from testbed.aws.terragrunt import Terragrunt
+    from testbed.aws.terragrunt import TOOLS, Terragrunt
 
     repository = request.config.getoption("--testbed-infra-cloud") or request.config.rootpath / INFRA_CLOUD
+    toolchain = Toolchain()
+    make_ready(request.config, toolchain, [*TOOLS, "conftest"])
     with tempfile.TemporaryDirectory(dir=aws.folder, prefix="work-") as work:
-        yield Terragrunt(aws, Toolchain(), Path(work), repository)
+        yield Terragrunt(aws, toolchain, Path(work), repository)
         shutil.rmtree(work, ignore_errors=True)
         Path(work).mkdir()
