@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.aws.accounts import ACCOUNTS
 from testbed.aws.cloud import Cloud
 from testbed.aws.guards import Line
 from testbed.aws.terragrunt import Terragrunt
@@ -12,12 +11,6 @@ from testbed.incident import Incident
 from testbed.sla import SlaRecorder
 
 ACCOUNT = "sandbox"
-
-
-def vpcs(aws: Cloud) -> set[str]:
-    """The VPCs of the account, less the default one."""
-    found = aws.bootstrap(ACCOUNTS[ACCOUNT]).client("ec2").describe_vpcs()["Vpcs"]
-    return {vpc["VpcId"] for vpc in found if not vpc["IsDefault"]}
 
 
 @pytest.mark.scenario(guard=Line("use_lockfile"), on="infra_cloud")
@@ -33,7 +26,7 @@ def test_one_of_two_applies_is_refused_by_the_lock(
             for infra, who in zip(laptops, engineers, strict=True)
         ]
         results = [infra.finish(process) for infra, process in zip(laptops, running, strict=True)]
-    made = vpcs(aws)
+    made = aws.vpcs(ACCOUNT)
     known = {infra_cloud.outputs(ACCOUNT, "vpc", engineers[0])["vpc_id"]}
     refused = [result for result in results if "Error acquiring the state lock" in result.output]
     clean = not made - known and infra_cloud.changes(ACCOUNT, "vpc", engineers[0]) == []
@@ -43,4 +36,4 @@ def test_one_of_two_applies_is_refused_by_the_lock(
     assert sorted(result.code == 0 for result in results) == [False, True]
     assert clean
     infra_cloud.destroy(ACCOUNT, "vpc", engineers[0])
-    assert vpcs(aws) == set()
+    assert aws.vpcs(ACCOUNT) == set()

@@ -20,12 +20,6 @@ BEFORE = Path(__file__).parents[1] / "fixtures" / "incidents" / "wrong-account"
 MEANT, SHELL = "sandbox", "staging"
 
 
-def vpcs(aws: Cloud, account: str) -> set[str]:
-    """The VPCs of an account, less the default one."""
-    found = aws.bootstrap(ACCOUNTS[account]).client("ec2").describe_vpcs()["Vpcs"]
-    return {vpc["VpcId"] for vpc in found if not vpc["IsDefault"]}
-
-
 def changes(events: list[Event]) -> list[str]:
     """What changed state, less the lock of a state file: that is taken before a provider is asked anything."""
     lock = ".tflock"
@@ -46,16 +40,16 @@ def test_destroy_meant_for_sandbox_is_refused_for_staging(
     """Given staging's VPC, when an engineer destroys sandbox's with staging's credentials, then nothing is touched."""
     staging = aws.admin("staging", who="engineer")
     infra_cloud.apply("staging", "vpc", staging)
-    before = vpcs(aws, "staging")
+    before = aws.vpcs("staging")
     assert len(before) == 1
     mark = aws.trail.mark()
     with sla.within("wrong-account-refused"):
         result = destroy(infra_cloud, MEANT, SHELL)
-    after = vpcs(aws, "staging")
+    after = aws.vpcs("staging")
     if not after:
         with sla.within("vpc-recovery"):
             infra_cloud.apply("staging", "vpc", staging)
-        assert len(vpcs(aws, "staging")) == 1
+        assert len(aws.vpcs("staging")) == 1
         infra_cloud.destroy("staging", "vpc", staging)
         raise Incident(f"staging's VPC is gone:\n{result.output[-600:]}")
     assert result.code != 0
@@ -73,11 +67,11 @@ def test_allowed_account_ids_alone_refuse(
     infra = allowed_accounts_only
     staging = aws.admin("staging", who="engineer")
     infra.apply("staging", "vpc", staging)
-    before = vpcs(aws, "staging")
+    before = aws.vpcs("staging")
     mark = aws.trail.mark()
     with sla.within("wrong-account-refused"):
         result = destroy(infra, MEANT, SHELL)
-    after = vpcs(aws, "staging")
+    after = aws.vpcs("staging")
     if not after:
         raise Incident(f"staging's VPC is gone:\n{result.output[-600:]}")
     assert result.code != 0
@@ -101,12 +95,12 @@ PAIRS = list(permutations(ACCOUNTS, 2))
 def test_every_wrong_pairing_is_refused(aws: Cloud, infra_cloud: Terragrunt, guard: str, sla: SlaRecorder) -> None:
     """Given a VPC in every account, when any account's credentials meet any other's folder, then all VPCs stay."""
     admins = {account: aws.admin(account, who="engineer") for account in ACCOUNTS}
-    others = {account: vpcs(aws, account) for account in ACCOUNTS}  # an earlier control's orphans, in nobody's state
+    others = {account: aws.vpcs(account) for account in ACCOUNTS}  # an earlier control's orphans, in nobody's state
     for account in ACCOUNTS:
         infra_cloud.add(BEFORE / "vpc-only", account, "vpc-only")
     with ThreadPoolExecutor(max_workers=2) as pool:
         list(pool.map(lambda account: infra_cloud.apply(account, "vpc-only", admins[account]), ACCOUNTS))
-    before = {account: vpcs(aws, account) - others[account] for account in ACCOUNTS}
+    before = {account: aws.vpcs(account) - others[account] for account in ACCOUNTS}
     assert {account: len(found) for account, found in before.items()} == dict.fromkeys(ACCOUNTS, 1)
     mark = aws.trail.mark()
     # A pairing works in the folder of the account that is meant: of two at a time no two share a folder.
@@ -119,7 +113,7 @@ def test_every_wrong_pairing_is_refused(aws: Cloud, infra_cloud: Terragrunt, gua
     with sla.within("every-wrong-pairing"), ThreadPoolExecutor(max_workers=2) as pool:
         results = {pair: result for done in pool.map(in_folder, ACCOUNTS) for pair, result in done.items()}
     assert len(results) == len(shells)
-    gone = [account for account in ACCOUNTS if before[account] - vpcs(aws, account)]
+    gone = [account for account in ACCOUNTS if before[account] - aws.vpcs(account)]
     if gone:
         assert len(gone) == len(shells), f"without the guard every shell's own VPC goes, but only those of {gone} did"
         infra_cloud.destroy("sandbox", "vpc-only", admins["sandbox"])

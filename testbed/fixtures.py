@@ -18,13 +18,12 @@ from testbed import needs
 from testbed.config import PlatformSpec, load
 from testbed.errors import TestbedError, UsageError
 from testbed.guards import Guard
-from testbed.paths import kept_folder, platforms_folder
+from testbed.paths import kept_folder
 from testbed.platform import Platform
 from testbed.report.verdicts import GUARD_ON, SLA, record
+from testbed.sharing import leave, run_folder
 from testbed.showing import shown
 from testbed.sla import SlaRecorder, load_slas
-from testbed.supervisor import SupervisorGone
-from testbed.sweep import sweep_dead_runs
 from testbed.toolchain import Toolchain
 from testbed.toolchain.cli import build_with_progress
 
@@ -77,16 +76,7 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     elif keep:
         found.supervisor.keep()
     else:
-        with FileLock(lock):
-            try:
-                last = int(found.supervisor.status()["leases"]) <= 1
-            except SupervisorGone:  # a scenario may have ended it
-                last = True
-            if last:
-                found.down()
-                lock.unlink(missing_ok=True)  # nobody else has this run's number
-            else:
-                found.supervisor.release()
+        leave(found, lock)
 
 
 def _kept(name: str, spec: PlatformSpec) -> tuple[Platform, Path]:
@@ -109,11 +99,7 @@ def _kept(name: str, spec: PlatformSpec) -> tuple[Platform, Path]:
 
 def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path]:
     """A platform of this run's own; the first worker brings it up, the others join."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
-    folder = platforms_folder() / f"run-{run[:12]}"
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sweep_dead_runs(folder.parent)
-    lock = folder.with_suffix(".lock")
+    folder, lock = run_folder("run")
     toolchain = Toolchain()
     with FileLock(lock):
         found = Platform.attach(folder, toolchain)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from typing import Any
 
 from testbed.addons.base import AddOn
@@ -10,6 +9,7 @@ from testbed.cluster import Cluster, Fidelity, KubeClient, Manifest, Refused, lo
 from testbed.cluster.base import pem_data
 from testbed.cluster.client import NOT_YET
 from testbed.errors import TestbedError, UsageError
+from testbed.pages import NOT_SERVED, page
 from testbed.paths import manifests
 from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
 from testbed.supervisor import ProcessSpec, log_tail
@@ -193,19 +193,14 @@ class Gatekeeper(AddOn):
 
             def probe(name: str = name, port: int = port) -> tuple[bool, object]:
                 require(name)
-                connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
-                try:
-                    connection.request("GET", path)
-                    answer = connection.getresponse()
-                    return answer.status == 200, answer.read(200)
-                finally:
-                    connection.close()
+                status, text = page(LOOPBACK, port, path)
+                return status == 200, text[:200]
 
             wait_until(
                 f"{name} says ok at {path}",
                 probe,
                 timeout=READY_TIMEOUT,
-                retry_on=(OSError, http.client.HTTPException),
+                retry_on=NOT_SERVED,
                 evidence=lambda log=log: log_tail(log),  # type: ignore[misc]
             )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import sys
 from typing import Any, ClassVar
 
@@ -14,6 +13,7 @@ from testbed.cluster import Fidelity, Manifest, Refused, load_manifests
 from testbed.cluster.base import pem_data
 from testbed.cluster.client import NOT_YET
 from testbed.cluster.pki import write_private
+from testbed.pages import NOT_SERVED, page
 from testbed.paths import manifests
 from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
 from testbed.supervisor import ProcessSpec, log_tail
@@ -121,7 +121,7 @@ class OperatorAddOn(AddOn):
             f"{component} says ok at /readyz",
             probe,
             timeout=READY_TIMEOUT,
-            retry_on=(OSError, http.client.HTTPException),
+            retry_on=NOT_SERVED,
             evidence=lambda: log_tail(log),
         )
 
@@ -145,13 +145,7 @@ class OperatorAddOn(AddOn):
         """Status and text of a page of a replica: /metrics, /healthz, /readyz."""
         status = self.cluster.supervisor.component(self.cluster.component(self.role(replica)))
         host, _, port = status.tags["metrics"].partition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=5)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
+        return page(host, int(port), path, timeout=5)
 
     def metric(self, name: str, replica: int = 0, **labels: str) -> float:
         """The sum of a metric's series with these labels; 0 where there is none."""
@@ -186,7 +180,7 @@ class OperatorAddOn(AddOn):
             f"the operator {self.command} of cluster {self.cluster.name} works",
             probe,
             timeout=READY_TIMEOUT,
-            retry_on=(*NOT_YET, http.client.HTTPException),
+            retry_on=(*NOT_YET, *NOT_SERVED),
             evidence=lambda: log_tail(log),
         )
 

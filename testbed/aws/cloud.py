@@ -168,6 +168,11 @@ class Cloud:
         """A boto3 session of an account's administrator."""
         return self.session_with(self.admin(account))
 
+    def vpcs(self, account: str) -> set[str]:
+        """The ids of an account's VPCs, less the default one."""
+        found = self.bootstrap(ACCOUNTS[account]).client("ec2").describe_vpcs()["Vpcs"]
+        return {vpc["VpcId"] for vpc in found if not vpc["IsDefault"]}
+
     def environment(self, credentials: Credentials | None) -> dict[str, str]:
         """The whole environment of a child that speaks AWS."""
         return child_environment(self.endpoint, credentials, self.folder / "home")

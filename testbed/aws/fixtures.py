@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +13,8 @@ from filelock import FileLock
 
 from testbed.aws.accounts import REGION, find_account
 from testbed.aws.environment import Credentials, own_process_scrubbed
-from testbed.paths import platforms_folder
+from testbed.sharing import leave, run_folder
 from testbed.showing import make_ready
-from testbed.sweep import sweep_dead_runs
 from testbed.toolchain import Toolchain
 
 if TYPE_CHECKING:  # not imported where no test uses AWS
@@ -44,12 +41,8 @@ def aws(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     """Seven accounts: one emulation for the session, shared by all workers of pytest-xdist; the last one stops it."""
     from testbed.aws.cloud import Cloud
 
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
-    folder = platforms_folder() / f"aws-{run[:12]}"
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sweep_dead_runs(folder.parent, "aws")
-    lock = FileLock(folder.with_suffix(".lock"))
-    with lock:
+    folder, lock = run_folder("aws")
+    with FileLock(lock):
         cloud = Cloud.attach(folder)
         if cloud is None:
             cloud = Cloud.up(folder, Toolchain(), request.config.getoption("--testbed-aws"))
@@ -57,12 +50,7 @@ def aws(request: pytest.FixtureRequest) -> Iterator[Cloud]:
             cloud.supervisor.lease()
     with own_process_scrubbed(cloud.endpoint, cloud.folder / "home"):
         yield cloud
-    with lock:
-        if int(cloud.supervisor.status()["leases"]) <= 1:
-            cloud.down()
-            folder.with_suffix(".lock").unlink(missing_ok=True)
-        else:
-            cloud.supervisor.release()
+    leave(cloud, lock)
 
 
 @pytest.fixture
