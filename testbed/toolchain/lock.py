@@ -18,6 +18,18 @@ BUILD_FLAGS = ("-mod=readonly", "-trimpath", "-buildvcs=false", "-gcflags=all=-d
 """The same for every tool: reproducible, and without the debug data that takes a third of the time."""
 
 
+class Patch(BaseModel):
+    """One place in upstream's source that is another here, where no flag of the program can say so."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+    """Path in the module that `version_of` names."""
+    old: str
+    """What stands there exactly once; else the build fails."""
+    new: str
+
+
 class Tool(BaseModel):
     """One entry of `tools.toml`."""
 
@@ -36,6 +48,8 @@ class Tool(BaseModel):
     """Linker variables, with {version}, {major} and {minor} filled in."""
     tags: list[str] = []
     """Build tags: they leave out what a run does not use."""
+    patches: list[Patch] = []
+    """Changes to upstream's source, made in a copy after the module's sum was checked."""
     assets: list[str] = []
     """Globs below the module's own folder: upstream manifests that the add-ons install from."""
     seconds: float = Field(default=60, gt=0)
@@ -58,8 +72,9 @@ class Tool(BaseModel):
     def digest(self) -> str:
         """SHA-256 over all that decides what the binary is, except Go's version and the platform."""
         digest = hashlib.sha256()
-        # Without the tags of tools that have none, so that what was built before tags existed stays valid.
-        entry = self.model_dump_json(exclude={"folder", "seconds"} | (set() if self.tags else {"tags"}))
+        # Without what a tool has none of, so that what was built before tags and patches existed stays valid.
+        unused = {name for name in ("tags", "patches") if not getattr(self, name)}
+        entry = self.model_dump_json(exclude={"folder", "seconds"} | unused)
         digest.update("\0".join([entry, *BUILD_FLAGS]).encode())
         for source in sorted(self.folder.iterdir()):
             if source.suffix in {".mod", ".sum", ".go"}:
