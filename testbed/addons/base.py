@@ -21,6 +21,8 @@ class AddOn(ABC):
     """Names of add-ons that must be ready before `install`."""
     tools: ClassVar[tuple[str, ...]] = ()
     """The binaries it needs."""
+    capabilities: ClassVar[frozenset[str]] = frozenset()
+    """What it needs of the backend: see `CAPABILITIES`."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
