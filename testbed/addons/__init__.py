@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from testbed.addons.alertmanager import Alertmanager
 from testbed.addons.base import AddOn
 from testbed.addons.crds import ArgoCdCrds, FlaggerCrds, GatewayApiCrds
+from testbed.addons.flagger import Flagger
 from testbed.addons.gatekeeper import Gatekeeper
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
@@ -20,6 +22,8 @@ _ALL: tuple[type[AddOn], ...] = (
     GatewayApiCrds,
     TenantWorkspace,
     CanaryPolicy,
+    Alertmanager,
+    Flagger,
     Workloads,
 )
 ADDONS: dict[str, type[AddOn]] = {addon.name: addon for addon in _ALL}

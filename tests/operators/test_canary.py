@@ -90,7 +90,13 @@ def test_a_path_is_no_command(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("analysis", "interval"),
-    [({}, 120), ({"window": "1h"}, 720), ({"stepWeight": 5}, 120), ({"warmUp": "3m"}, 360), ({"window": "10m", "stepWeight": 1}, 120)],
+    [
+        ({}, 120),
+        ({"window": "1h"}, 720),
+        ({"stepWeight": 5}, 120),
+        ({"warmUp": "3m"}, 360),
+        ({"window": "10m", "stepWeight": 1}, 120),
+    ],
 )
 def test_all_steps_together_take_the_window_at_least(analysis: dict[str, Any], interval: int) -> None:
     found = canary(analysis=analysis)["analysis"]

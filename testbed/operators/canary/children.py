@@ -66,7 +66,7 @@ def interval(spec: PolicySpec, config: CanaryConfig) -> int:
 
 
 def look_back(spec: PolicySpec, config: CanaryConfig) -> int:
-    """Seconds that a check looks back: to the end of the warm-up in the first step, whose requests are slow by design."""
+    """Seconds that a check looks back; in the first step not into the warm-up, whose requests are slow by design."""
     return interval(spec, config) - seconds(spec.analysis.warmUp)
 
 
