@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from testbed.gateway.resources import GATEWAY, GATEWAY_CLASS, CONTROLLER_NAME, GROUP, NAMESPACE
+from testbed.gateway.resources import CONTROLLER_NAME, GATEWAY, GATEWAY_CLASS, GROUP, NAMESPACE
 from testbed.operators.api import Body
 from testbed.operators.store import Store
 
@@ -142,7 +142,7 @@ def _allows(store: Store, listener: Listener, route: Body) -> bool:
         labels = (namespace or {"metadata": {}})["metadata"].get("labels") or {}
         return _selects(namespaces.get("selector") or {}, labels)
     same = route["metadata"]["namespace"] == listener.gateway["metadata"]["namespace"]
-    return source == "All" or (source == "Same" and same)
+    return bool(source == "All" or (source == "Same" and same))
 
 
 def _selects(selector: Body, labels: dict[str, str]) -> bool:

@@ -93,7 +93,7 @@ def endpoints(store: Store, backend: Backend, translate: Callable[[str], str]) -
         translate: Turns a pod's address into the one where it listens on this machine. What it does not turn into a
             loopback address is left out: this proxy never connects to another machine.
     """
-    service = store.get(SERVICE, backend.service, backend.namespace)
+    service = store.get(SERVICE, backend.service, backend.namespace) or {"spec": {"ports": []}}
     names = [entry.get("name") or "" for entry in service["spec"]["ports"] if entry["port"] == backend.port]
     found: set[Endpoint] = set()
     for part in store.all(ENDPOINT_SLICE):
