@@ -10,6 +10,7 @@ from testbed.addons.gatekeeper import Gatekeeper
 from testbed.addons.gateway import Gateway
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
+from testbed.addons.workloads import Workloads
 from testbed.errors import UsageError
 
 _ALL: tuple[type[AddOn], ...] = (
@@ -21,6 +22,7 @@ _ALL: tuple[type[AddOn], ...] = (
     Gateway,
     TenantWorkspace,
     CanaryPolicy,
+    Workloads,
 )
 ADDONS: dict[str, type[AddOn]] = {addon.name: addon for addon in _ALL}
 """Every add-on by name."""
