@@ -9,6 +9,7 @@ from testbed.addons.base import AddOn
 from testbed.addons.crds import ArgoCdCrds, FlaggerCrds, GatewayApiCrds
 from testbed.addons.flagger import Flagger
 from testbed.addons.gatekeeper import Gatekeeper
+from testbed.addons.gateway import Gateway
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
 from testbed.addons.workloads import Workloads
@@ -20,6 +21,7 @@ _ALL: tuple[type[AddOn], ...] = (
     ArgoCdCrds,
     FlaggerCrds,
     GatewayApiCrds,
+    Gateway,
     TenantWorkspace,
     CanaryPolicy,
     Alertmanager,

@@ -147,6 +147,6 @@ class Alertmanager(AddOn):
         return Fidelity(
             part=f"alertmanager {self.version}",
             real="the server: routes, groups, silences, inhibition",
-            simulated="receivers without an integration, nothing leaves the machine; no web page; waiting times divided "
-            f"by {self.cluster.spec.time_scale:g}",
+            simulated="receivers without an integration, nothing leaves the machine; no web page; "
+            f"waiting times divided by {self.cluster.spec.time_scale:g}",
         )

@@ -275,7 +275,7 @@ class Prometheus(AddOn):
         return Fidelity(
             part=f"prometheus {self.version}",
             real="the server: scraping, rules, alerts",
-            simulated="pods by their annotations prometheus.io/*, not by PodMonitors; targets come from a watcher of the "
-            f"testbed; looks every {SCRAPE_SECONDS} s; waiting times of alerts divided by "
+            simulated="pods by their annotations prometheus.io/*, not by PodMonitors; targets come from a watcher "
+            f"of the testbed; looks every {SCRAPE_SECONDS} s; waiting times of alerts divided by "
             f"{self.cluster.spec.time_scale:g}",
         )

@@ -38,8 +38,9 @@ QUERIES = {
         f"/ sum(rate({_COUNT}}}[{{{{ interval }}}}])))\n"
     ),
 }
-"""What is measured, in milliseconds and percent; Flagger fills in namespace, target and interval. No requests, no value:
-Flagger takes that for a failed check."""
+"""What is measured, in milliseconds and percent; Flagger fills in namespace, target and interval.
+
+Without requests there is no value, which Flagger takes for a failed check."""
 
 
 def templates(config: CanaryConfig) -> list[Body]:
