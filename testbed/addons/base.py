@@ -23,6 +23,8 @@ class AddOn(ABC):
     """Scenarios that need it run on a platform with those of the same lane; see `testbed.lanes`."""
     tools: ClassVar[tuple[str, ...]] = ()
     """The binaries it needs."""
+    capabilities: ClassVar[frozenset[str]] = frozenset()
+    """What it needs of the backend: see `CAPABILITIES`."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
