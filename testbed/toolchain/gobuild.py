@@ -7,7 +7,6 @@ import json
 import os
 import re
 import select
-import shutil
 import subprocess
 import tempfile
 from collections import deque
@@ -15,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from testbed.errors import TestbedError, UsageError
+from testbed.toolchain.changed import changed_module
 from testbed.toolchain.go import Go
 from testbed.toolchain.lock import BUILD_FLAGS, Tool
-from testbed.toolchain.parts import Parts, write_module
 from testbed.toolchain.watched import watched
 
 TICK = 1.0
@@ -48,9 +47,11 @@ def compile_tool(go: Go, tool: Tool, output: Path, scratch: Path, report: Report
     flags = [*BUILD_FLAGS, f"-ldflags={tool.ldflags()}"]
     if tool.tags:
         flags.append(f"-tags={','.join(tool.tags)}")
-    if tool.parts is not None:
-        report("choosing the parts", 0, 0)
-        flags.append(f"-modfile={_with_parts(go, tool, tool.parts, scratch)}")
+    if tool.patches or tool.parts is not None:
+        report("copying the module", 0, 0)
+        module = module_folder(go, tool, scratch)
+        modfile = changed_module(module, tool.folder, tool.version_of, tool.patches, tool.parts, scratch)
+        flags.append(f"-modfile={modfile}")
     stale = _stale_packages(go, tool, flags, scratch, report)
     done = 0
     with _running(go, tool, ["build", "-v", *flags, "-o", str(output), tool.package], scratch) as build:
@@ -76,21 +77,6 @@ def module_folder(go: Go, tool: Tool, scratch: Path) -> Path:
     if f"{tool.version_of} {tool.version} {answer['Sum']}\n" not in (tool.folder / "go.sum").read_text():
         raise _failure(tool, f"checksum mismatch: {tool.version_of} {tool.version} has the sum {answer['Sum']}")
     return Path(answer["Dir"])
-
-
-def _with_parts(go: Go, tool: Tool, parts: Parts, scratch: Path) -> Path:
-    """A go.mod with which the tool's module is a copy that has only the wanted parts."""
-    copy = scratch / "module"
-    write_module(parts, module_folder(go, tool, scratch), copy)
-    lines = (tool.folder / "go.mod").read_text().splitlines()
-    wanted = f"{tool.version_of} {tool.version}"
-    # Of `replace A => B v1` the A stays, else B itself is replaced.
-    replaced = [line.split()[1] for line in lines if line.startswith("replace ") and line.endswith(f"=> {wanted}")]
-    kept = [line for line in lines if not line.endswith(f"=> {wanted}")]
-    modfile = scratch / "go.mod"
-    modfile.write_text("\n".join([*kept, f"replace {replaced[0] if replaced else tool.version_of} => {copy}", ""]))
-    shutil.copyfile(tool.folder / "go.sum", scratch / "go.sum")
-    return modfile
 
 
 def build_cache(go: Go, tool: Tool, scratch: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from testbed.errors import UsageError
+from testbed.toolchain.changed import Patch
 from testbed.toolchain.parts import Parts
 
 LOCK = Path(__file__).parent
@@ -37,6 +38,8 @@ class Tool(BaseModel):
     """Linker variables, with {version}, {major} and {minor} filled in."""
     tags: list[str] = []
     """Build tags: they leave out what a run does not use."""
+    patches: list[Patch] = []
+    """Changes of upstream's source, each with its reason."""
     parts: Parts | None = None
     """Which of the program's parts are built; all of them without it."""
     assets: list[str] = []
@@ -62,7 +65,7 @@ class Tool(BaseModel):
         """SHA-256 over all that decides what the binary is, except Go's version and the platform."""
         digest = hashlib.sha256()
         # Without what a tool does not have, so that what was built before these fields existed stays valid.
-        unset = {name for name in ("tags", "parts") if not getattr(self, name)}
+        unset = {name for name in ("tags", "patches", "parts") if not getattr(self, name)}
         entry = self.model_dump_json(exclude={"folder", "seconds"} | unset)
         digest.update("\0".join([entry, *BUILD_FLAGS]).encode())
         for source in sorted(self.folder.iterdir()):

@@ -1,13 +1,12 @@
 """Building some of the parts of a program that registers all of its parts in generated files.
 
-A part that is not registered is not compiled: Go compiles what is imported. The build uses a copy of the program's
-module in which upstream's two generated files are shorter; nothing else is changed, and its sum was checked before.
+A part that is not registered is not compiled: Go compiles what is imported. Upstream's two generated files are made
+shorter, nothing else is changed.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,30 +32,18 @@ class Parts(BaseModel):
     """The file with a function for each client of a part; those that no code calls any more go."""
 
 
-def write_module(parts: Parts, module: Path, target: Path) -> None:
-    """Write the copy of a module in which only the wanted parts are registered.
-
-    Args:
-        parts: What is wanted.
-        module: The folder of the program's module.
-        target: The folder of the copy; it does not exist yet.
+def shortened(parts: Parts, module: Path) -> dict[str, str]:
+    """The generated files, by their paths, as they are when only the wanted parts are registered.
 
     Raises:
         UsageError: A part does not exist, or a file is not of the shape that is expected.
     """
     if missing := [name for name in parts.keep if not (module / parts.folder / name).is_dir()]:
         raise UsageError(f"there is no part {', '.join(missing)} below {parts.folder}", fix="correct tools.toml")
-    changed = {
+    return {
         parts.registry: _registry((module / parts.registry).read_text(), parts),
         parts.clients: _clients((module / parts.clients).read_text(), _called(module, parts)),
     }
-    ignored = shutil.ignore_patterns("*_test.go", "testdata", "test-fixtures", "docs", "website", "examples")
-    # Contents alone: the module cache is read-only, its copy must not be.
-    shutil.copytree(module, target, ignore=ignored, copy_function=shutil.copyfile)
-    for folder in [target, *(path for path in target.rglob("*") if path.is_dir())]:
-        folder.chmod(0o755)
-    for path, text in changed.items():
-        (target / path).write_text(text)
 
 
 def _registry(source: str, parts: Parts) -> str:

@@ -1,4 +1,4 @@
-"""A program of which some parts are built: the real Go builds and runs what is left."""
+"""Changed copies of a module: some of its parts, and patches; the real Go builds and runs what is left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import UsageError
-from testbed.toolchain.parts import Parts, write_module
+from testbed.toolchain.changed import Patch, changed_module
+from testbed.toolchain.parts import Parts
 
 REGISTRY = """package main
 
@@ -92,6 +93,24 @@ def parts(*keep: str) -> Parts:
     return Parts(folder="internal/service", keep=list(keep), registry="main.go", clients="internal/conns/clients.go")
 
 
+def changed(module: Path, tmp_path: Path, patches: list[Patch], wanted: Parts | None = None) -> Path:
+    """The changed copy."""
+    scratch, lock = tmp_path / "scratch", tmp_path / "lock"
+    for folder in (scratch, lock):
+        folder.mkdir()
+    (lock / "go.mod").write_text("module tools\n\nreplace example.invalid/named => example.invalid/program v1.0.0\n")
+    (lock / "go.sum").write_text("")
+    modfile = changed_module(module, lock, "example.invalid/program", patches, wanted, scratch)
+    copy = scratch / "module"
+    assert modfile.read_text().split() == ["module", "tools", "replace", "example.invalid/named", "=>", str(copy)]
+    assert modfile.with_suffix(".sum").is_file()
+    return copy
+
+
+def said_by(copy: Path) -> list[str]:
+    return subprocess.check_output(["go", "run", "."], cwd=copy, text=True).split()
+
+
 @pytest.mark.parametrize(
     ("keep", "clients"),
     [(("alpha",), {"Alpha", "Beta"}), (("beta", "gamma"), {"Beta", "Gamma"}), (("beta",), {"Beta"})],
@@ -99,17 +118,16 @@ def parts(*keep: str) -> Parts:
 def test_what_is_wanted_and_what_that_needs_is_left(
     module: Path, tmp_path: Path, keep: tuple[str, ...], clients: set[str]
 ) -> None:
-    write_module(parts(*keep), module, tmp_path / "copy")
-    said = subprocess.check_output(["go", "run", "."], cwd=tmp_path / "copy", text=True)
-    assert said.split() == list(keep)
-    text = (tmp_path / "copy/internal/conns/clients.go").read_text()
+    copy = changed(module, tmp_path, [], parts(*keep))
+    assert said_by(copy) == list(keep)
+    text = (copy / "internal/conns/clients.go").read_text()
     assert {name for name in ("Alpha", "Beta", "Gamma") if f"{name}Client" in text} == clients
     assert "GammaClient" in (module / "internal/conns/clients.go").read_text()
 
 
 def test_a_part_that_is_not_there_is_refused(module: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no part delta") as refused:
-        write_module(parts("alpha", "delta"), module, tmp_path / "copy")
+        changed(module, tmp_path, [], parts("alpha", "delta"))
     assert "tools.toml" in refused.value.fix
 
 
@@ -117,4 +135,20 @@ def test_a_registry_of_another_shape_is_refused(module: Path, tmp_path: Path) ->
     (module / "main.go").chmod(0o644)
     (module / "main.go").write_text(REGISTRY.replace('\t"example.invalid/program/internal/service/gamma"\n', ""))
     with pytest.raises(UsageError, match="does not register"):
-        write_module(parts("gamma"), module, tmp_path / "copy")
+        changed(module, tmp_path, [], parts("gamma"))
+
+
+def patch(old: str) -> Patch:
+    return Patch(file="internal/service/alpha/alpha.go", old=old, new='return "patched"', why="to see it")
+
+
+def test_a_patch_changes_the_copy_alone(module: Path, tmp_path: Path) -> None:
+    assert said_by(changed(module, tmp_path, [patch('return "alpha"')])) == ["patched", "beta", "gamma"]
+    assert "patched" not in (module / "internal/service/alpha/alpha.go").read_text()
+
+
+@pytest.mark.parametrize("old", ['return "delta"', "alpha"])
+def test_a_patch_that_does_not_fit_is_refused(module: Path, tmp_path: Path, old: str) -> None:
+    with pytest.raises(UsageError, match="does not fit") as refused:
+        changed(module, tmp_path, [patch(old)])
+    assert "tools.toml" in refused.value.fix
