@@ -7,7 +7,6 @@ import json
 import os
 import re
 import select
-import shutil
 import subprocess
 import tempfile
 from collections import deque
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from testbed.errors import TestbedError, UsageError
+from testbed.toolchain.changed import changed_module
 from testbed.toolchain.go import Go
 from testbed.toolchain.lock import BUILD_FLAGS, Tool
 from testbed.toolchain.watched import watched
@@ -47,8 +47,11 @@ def compile_tool(go: Go, tool: Tool, output: Path, scratch: Path, report: Report
     flags = [*BUILD_FLAGS, f"-ldflags={tool.ldflags()}"]
     if tool.tags:
         flags.append(f"-tags={','.join(tool.tags)}")
-    if tool.patches:
-        flags.append(f"-modfile={_patched(tool, module_folder(go, tool, scratch), scratch)}")
+    if tool.patches or tool.parts is not None:
+        report("copying the module", 0, 0)
+        module = module_folder(go, tool, scratch)
+        modfile = changed_module(module, tool.folder, tool.version_of, tool.patches, tool.parts, scratch)
+        flags.append(f"-modfile={modfile}")
     stale = _stale_packages(go, tool, flags, scratch, report)
     done = 0
     with _running(go, tool, ["build", "-v", *flags, "-o", str(output), tool.package], scratch) as build:
@@ -58,30 +61,6 @@ def compile_tool(go: Go, tool: Tool, output: Path, scratch: Path, report: Report
                 build.known()
             phase = "linking" if done == len(stale) else "compiling packages"
             report(phase, done, len(stale))
-
-
-def _patched(tool: Tool, module: Path, scratch: Path) -> Path:
-    """Copy the module, patch the copy, and write a go.mod beside it that builds from the copy; returns that go.mod.
-
-    Raises:
-        UsageError: What a patch replaces does not stand in its file exactly once.
-    """
-    copy = scratch / "patched"
-    shutil.copytree(module, copy, copy_function=shutil.copyfile)
-    for patch in tool.patches:
-        source = copy / patch.file
-        text = source.read_text() if source.is_file() else ""
-        if text.count(patch.old) != 1:
-            raise UsageError(
-                f"{tool.name} {tool.version} cannot be patched",
-                why=f"{patch.file} has {patch.old!r} {text.count(patch.old)} times, not once",
-                fix="correct tools.toml for this version",
-            )
-        source.write_text(text.replace(patch.old, patch.new))
-    mod = scratch / "patched.mod"
-    mod.write_text((tool.folder / "go.mod").read_text() + f"\nreplace {tool.version_of} => {copy}\n")
-    shutil.copyfile(tool.folder / "go.sum", scratch / "patched.sum")
-    return mod
 
 
 def module_folder(go: Go, tool: Tool, scratch: Path) -> Path:

@@ -10,24 +10,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from testbed.errors import UsageError
+from testbed.toolchain.changed import Patch
+from testbed.toolchain.parts import Parts
 
 LOCK = Path(__file__).parent
 """The folder with `tools.toml` and `modules/`."""
 
 BUILD_FLAGS = ("-mod=readonly", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false")
 """The same for every tool: reproducible, and without the debug data that takes a third of the time."""
-
-
-class Patch(BaseModel):
-    """One place in upstream's source that is another here, where no flag of the program can say so."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    file: str
-    """Path in the module that `version_of` names."""
-    old: str
-    """What stands there exactly once; else the build fails."""
-    new: str
 
 
 class Tool(BaseModel):
@@ -49,7 +39,9 @@ class Tool(BaseModel):
     tags: list[str] = []
     """Build tags: they leave out what a run does not use."""
     patches: list[Patch] = []
-    """Changes to upstream's source, made in a copy after the module's sum was checked."""
+    """Changes of upstream's source, each with its reason."""
+    parts: Parts | None = None
+    """Which of the program's parts are built; all of them without it."""
     assets: list[str] = []
     """Globs below the module's own folder: upstream manifests that the add-ons install from."""
     seconds: float = Field(default=60, gt=0)
@@ -72,9 +64,9 @@ class Tool(BaseModel):
     def digest(self) -> str:
         """SHA-256 over all that decides what the binary is, except Go's version and the platform."""
         digest = hashlib.sha256()
-        # Without what a tool has none of, so that what was built before tags and patches existed stays valid.
-        unused = {name for name in ("tags", "patches") if not getattr(self, name)}
-        entry = self.model_dump_json(exclude={"folder", "seconds"} | unused)
+        # Without what a tool does not have, so that what was built before these fields existed stays valid.
+        unset = {name for name in ("tags", "patches", "parts") if not getattr(self, name)}
+        entry = self.model_dump_json(exclude={"folder", "seconds"} | unset)
         digest.update("\0".join([entry, *BUILD_FLAGS]).encode())
         for source in sorted(self.folder.iterdir()):
             if source.suffix in {".mod", ".sum", ".go"}:
