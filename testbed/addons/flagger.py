@@ -186,6 +186,6 @@ def _probe() -> Manifest:
             "suspend": True,
             "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": PROBE},
             "service": {"port": 80},
-            "analysis": {"interval": "1h", "threshold": 1, "stepWeight": 10, "maxWeight": 50},
+            "analysis": {"interval": "60m", "threshold": 1, "stepWeight": 10, "maxWeight": 50},
         },
     }
