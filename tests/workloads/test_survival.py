@@ -13,7 +13,9 @@ import psutil
 
 from testbed.addons.workloads import ROLE, Workloads
 from testbed.cluster import Cluster, KubeClient, Manifest
+from testbed.cluster.client import NOT_YET
 from testbed.wait import wait_until
+from testbed.workloads import STATE
 from testbed.workloads.nodes import kill_node, revive_node
 from testbed.workloads.releases import ask, podinfo, roll_out
 
@@ -71,13 +73,17 @@ def test_a_killed_node_takes_its_processes_along(kube: KubeClient, space: str, p
     wait_until("the lost pods are gone", lambda: (len(found := pods()) == 3, len(found)), timeout=60)
 
 
+@pytest.mark.parametrize("block", ["same", "other"])
 def test_a_killed_agent_leaves_no_process_and_comes_back(
-    cluster: Cluster, kube: KubeClient, space: str, pods: Pods
+    cluster: Cluster, kube: KubeClient, space: str, pods: Pods, block: str
 ) -> None:
+    """With another block of addresses it is as when a platform is restored from a snapshot with pods in it."""
     roll_out(kube, space, podinfo("shop", replicas=2))
     before = {pod["metadata"]["name"]: pod for pod in pods()}
     old = pids_of(list(before.values()))
     assert len(old) == 2
+    if block == "other":
+        (Workloads(cluster).folder / STATE).unlink()
     cluster.kill(ROLE)
     wait_until("the processes are gone", lambda: (not old & processes("podinfo").keys(), "there"), timeout=10)
     Workloads(cluster).wait_agent()
@@ -91,9 +97,35 @@ def test_a_killed_agent_leaves_no_process_and_comes_back(
     after = {pod["metadata"]["name"]: pod for pod in pods()}
     assert after.keys() == before.keys()
     for name, pod in after.items():
-        assert pod["status"]["podIP"] == before[name]["status"]["podIP"]
+        address = pod["status"]["podIP"]
+        assert (address == before[name]["status"]["podIP"]) == (block == "same")
+        assert [one["ip"] for one in pod["status"]["podIPs"]] == [address]
         assert ask(pod, "/")[0] == 200
         assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 137
+
+
+def test_pods_outlive_the_api_server_and_what_happened_meanwhile_is_told(
+    cluster: Cluster, kube: KubeClient, space: str, pods: Pods
+) -> None:
+    roll_out(kube, space, podinfo("shop", replicas=2))
+    first, second = pods()
+    cluster.supervisor.set_restart(cluster.component("kube-apiserver"), False)
+    try:
+        cluster.kill("kube-apiserver")
+        assert ask(first, "/")[0] == 200
+        with pytest.raises(ConnectionError):
+            ask(second, "/panic")
+        wait_until("it serves again", lambda: (ask(second, "/")[0] == 200, ""), timeout=20, retry_on=(OSError,))
+    finally:
+        cluster.supervisor.set_restart(cluster.component("kube-apiserver"), True)
+        cluster.supervisor.revive(cluster.component("kube-apiserver"))
+    cluster.wait_api_server()
+
+    def told() -> tuple[bool, object]:
+        found = {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods()}
+        return found == {first["metadata"]["name"]: 0, second["metadata"]["name"]: 1}, found
+
+    wait_until("the restart is in the status", told, timeout=30, retry_on=NOT_YET)
 
 
 HARNESS = """
