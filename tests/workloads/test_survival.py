@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from testbed.addons.workloads import ROLE, Workloads
 from testbed.cluster import Cluster, KubeClient, Manifest
