@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from testbed.errors import WaitTimeout
@@ -28,9 +30,7 @@ def test_no_request_is_lost_to_a_change_of_weights(
             wanted, left = (split.NEW, split.OLD) if number % 2 == 0 else (split.OLD, split.NEW)
             moment = split.set_weights(*((0, 100) if wanted == split.NEW else (100, 0)))
             try:
-                seen = load.wait(
-                    f"all requests go to {wanted}", lambda seen: only(wanted, moment, seen), timeout=limit + 2
-                )
+                seen = load.wait(f"all requests go to {wanted}", partial(only, wanted, moment), timeout=limit + 2)
             except WaitTimeout as error:
                 raise Incident(f"a change of weights was not followed: {error.why}") from None
             slowest = max(slowest, seconds_until_left(left, moment, seen))
