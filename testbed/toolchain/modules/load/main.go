@@ -67,7 +67,7 @@ func main() {
 	interval := flag.Duration("interval", time.Second, "between two lines of results")
 	workers := flag.Uint64("max-in-flight", 2000, "requests that may wait for an answer at a time")
 	keepAlive := flag.Bool("keep-alive", true, "use connections again")
-	releaseHeader := flag.String("release-header", "X-Testbed-Release", "header that names the release that answered")
+	releaseHeader := flag.String("release-header", "X-Testbed-Version", "header that names the release that answered")
 	releaseField := flag.String("release-field", "version", "field of a JSON answer that does, where the header is missing")
 	output := flag.String("output", "", "file for the results")
 	flag.Var(header, "header", "NAME: VALUE of each request, as often as wanted")
