@@ -82,13 +82,12 @@ class Gateway(AddOn):
         """Start Envoy with an empty configuration, then the controller, then ask for the Gateway."""
         supervisor = self.cluster.supervisor
         supervisor.stop([self.cluster.component(role) for role in (CONTROLLER, PROXY)], grace=0)
-        port, admin, metrics = free_ports(3)
+        port, admin, metrics, discovery = free_ports(4)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("lds.json", "cds.json"):
             envoy.write(self.folder / name, [])
-        start = write_private(
-            self.folder / "bootstrap.json", json.dumps(envoy.bootstrap(self.folder, admin, metrics)).encode()
-        )
+        bootstrap = envoy.bootstrap(self.folder, admin, metrics, discovery)
+        start = write_private(self.folder / "bootstrap.json", json.dumps(bootstrap).encode())
         supervisor.start(
             ProcessSpec(
                 name=self.cluster.component(PROXY),
@@ -121,6 +120,7 @@ class Gateway(AddOn):
                     f"--kubeconfig={self.cluster.service_account_kubeconfig(NAMESPACE, CONTROLLER)}",
                     f"--folder={self.folder}",
                     f"--admin=http://{LOOPBACK}:{admin}",
+                    f"--discovery={discovery}",
                 ],
                 env={"MALLOC_ARENA_MAX": "2", "PYTHONDONTWRITEBYTECODE": "1"},
                 tags={"cluster": self.cluster.name, "role": CONTROLLER},

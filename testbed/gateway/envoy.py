@@ -13,6 +13,9 @@ from testbed.ports import LOOPBACK
 
 TYPES = "type.googleapis.com/envoy"
 CONNECT_TIMEOUT = "1s"
+DISCOVERY = "discovery"
+"""The cluster that is the controller itself."""
+POLL_TIMEOUT = "30s"
 UPSTREAM_IDLE = "15s"
 """After which Envoy closes an idle connection to a pod: before the pod does, or a request could meet the closing."""
 UNLIMITED = 1_000_000
@@ -29,14 +32,29 @@ def _watched(path: Path) -> Json:
     return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
 
 
-def bootstrap(folder: Path, admin_port: int, metrics_port: int) -> Json:
-    """Envoy's start: where its configuration is, its admin API, and its metrics at /metrics on a port of their own."""
-    to_admin = {
-        "name": "admin",
-        "type": "STATIC",
-        "connect_timeout": CONNECT_TIMEOUT,
-        "load_assignment": _assignment("admin", [Endpoint(LOOPBACK, admin_port)]),
+def _polled() -> Json:
+    """Endpoints from the controller; see `testbed.gateway.discovery`."""
+    source = {
+        "api_type": "REST",
+        "transport_api_version": "V3",
+        "cluster_names": [DISCOVERY],
+        "refresh_delay": "0.01s",
+        "request_timeout": POLL_TIMEOUT,
     }
+    return {"resource_api_version": "V3", "api_config_source": source}
+
+
+def bootstrap(folder: Path, admin_port: int, metrics_port: int, discovery_port: int) -> Json:
+    """Envoy's start: where its configuration is, its admin API, and its metrics at /metrics on a port of their own."""
+    to_admin, to_discovery = (
+        {
+            "name": name,
+            "type": "STATIC",
+            "connect_timeout": CONNECT_TIMEOUT,
+            "load_assignment": _assignment(name, [Endpoint(LOOPBACK, port)]),
+        }
+        for name, port in (("admin", admin_port), (DISCOVERY, discovery_port))
+    )
     # Envoy serves Prometheus' format below its admin API only, which Prometheus has no business with.
     metrics = _manager(
         "metrics",
@@ -69,7 +87,11 @@ def bootstrap(folder: Path, admin_port: int, metrics_port: int) -> Json:
                     "filter_chains": [{"filters": [metrics]}],
                 }
             ],
-            "clusters": [to_admin, {"name": NO_BACKEND, "type": "STATIC", "connect_timeout": CONNECT_TIMEOUT}],
+            "clusters": [
+                to_admin,
+                to_discovery,
+                {"name": NO_BACKEND, "type": "STATIC", "connect_timeout": CONNECT_TIMEOUT},
+            ],
         },
         "stats_config": {
             "histogram_bucket_settings": [
@@ -135,7 +157,7 @@ def routes(port: int, hosts: dict[str, list[Json]]) -> Json:
     }
 
 
-def cluster(folder: Path, name: str) -> Json:
+def cluster(name: str) -> Json:
     """A port of a Service."""
     http = {
         "@type": f"{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -147,7 +169,7 @@ def cluster(folder: Path, name: str) -> Json:
         "@type": f"{TYPES}.config.cluster.v3.Cluster",
         "name": name,
         "type": "EDS",
-        "eds_cluster_config": {"eds_config": _watched(endpoints_file(folder, name))},
+        "eds_cluster_config": {"eds_config": _polled()},
         "connect_timeout": CONNECT_TIMEOUT,
         "lb_policy": "ROUND_ROBIN",
         # Without it Envoy sends to removed and unready hosts once more than half are gone.

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from testbed.gateway import envoy
+from testbed.gateway.discovery import EndpointDiscovery
 from testbed.gateway.plan import Configuration
 
 APPLIED_WITHIN = 5.0
@@ -31,17 +32,19 @@ class Proxy:
     """One Envoy.
 
     Args:
-        folder: The files that it watches.
+        folder: The files that it watches, and those of endpoints.
         admin: URL of its admin API.
     """
 
     def __init__(self, folder: Path, admin: str) -> None:
         self.folder = folder
+        self.discovery = EndpointDiscovery(folder)
         self._admin = admin
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        """Close the connection to its admin API."""
+        """Close the connections."""
+        await self.discovery.close()
         if self._session is not None:
             await self._session.close()
 
@@ -79,6 +82,7 @@ class Proxy:
             version, _ = envoy.write(path, [envoy.assignment(name, found)])
             if name in known:
                 versions[f"cluster.{name}.version_text"] = version
+        self.discovery.changed()
         return versions
 
     def _known_clusters(self) -> set[str]:
@@ -89,7 +93,7 @@ class Proxy:
         return {entry["name"] for entry in found["resources"]}
 
     async def _clusters(self, names: set[str]) -> None:
-        version, _ = envoy.write(self.folder / "cds.json", [envoy.cluster(self.folder, name) for name in sorted(names)])
+        version, _ = envoy.write(self.folder / "cds.json", [envoy.cluster(name) for name in sorted(names)])
         await self._wait({"cluster_manager.cds.version_text": version})
 
     async def _wait(self, versions: dict[str, str]) -> None:
