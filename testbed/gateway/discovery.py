@@ -30,6 +30,7 @@ class EndpointDiscovery:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._changed = asyncio.Event()
+        self._closing = False
         self._runner: web.ServerRunner | None = None
 
     async def start(self, port: int) -> None:
@@ -41,8 +42,8 @@ class EndpointDiscovery:
     async def close(self) -> None:
         """Listen no more."""
         if self._runner is not None:
+            self._closing = True
             self.changed()
-            await self._runner.shutdown()
             await self._runner.cleanup()
 
     def changed(self) -> None:
@@ -65,7 +66,7 @@ class EndpointDiscovery:
             if version not in {None, known}:
                 return web.Response(text=path.read_text(), content_type="application/json")
             left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
+            if left <= 0 or self._closing:
                 return web.Response(status=304)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), left)

@@ -127,7 +127,7 @@ def delivery(request: pytest.FixtureRequest, platform: Platform) -> Iterator[Del
     folder = request.config.getoption("--testbed-report") / TIMELINES
     folder.mkdir(parents=True, exist_ok=True)
     for name, outcome in outcomes.items():
-        (folder / f"{name}.txt").write_text(f"{outcome.timeline()}\n{outcome.problem}\n")
+        (folder / f"{name}.txt").write_text(f"{outcome.timeline()}\n{outcome.users()}\n{outcome.problem}\n")
     yield Delivery(platform, outcomes)
     campaign.remove()
 

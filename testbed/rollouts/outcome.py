@@ -112,6 +112,14 @@ class Outcome(BaseModel):
         """The first message of Flagger with these words."""
         return next((one.message for one in self.said if words in one.message), None)
 
+    def users(self) -> str:
+        """What the users met, a line for each release that answered."""
+        return "\n".join(
+            f"users of {name}: {one.answers} answers, {one.failed} failed {one.errors or ''}, "
+            f"p50 {one.latency.p50 * 1000:.0f} ms, p99 {one.latency.p99 * 1000:.0f} ms"
+            for name, one in self.load.releases.items()
+        )
+
     def timeline(self) -> str:
         """Phases, Flagger's words and what happened to the platform, a line each, in seconds from the release."""
         lines = [(one.at, f"{one.phase} {one.weight}%, {one.failed_checks} failed checks") for one in self.moments]

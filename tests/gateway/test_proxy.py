@@ -60,11 +60,11 @@ class Running:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, self.admin, self.metrics = free_ports(3)
+        self.port, self.admin, self.metrics, self.discovery = free_ports(4)
         for name in ("lds.json", "cds.json"):
             envoy.write(folder / name, [])
         start = folder / "bootstrap.json"
-        start.write_text(json.dumps(envoy.bootstrap(folder, self.admin, self.metrics)))
+        start.write_text(json.dumps(envoy.bootstrap(folder, self.admin, self.metrics, self.discovery)))
         argv = [str(binary()), "-c", str(start), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
         self.process = subprocess.Popen(argv)
         wait_until(
@@ -76,6 +76,7 @@ class Running:
 
     def apply(self, wanted: Configuration) -> None:
         async def applied(proxy: Proxy) -> None:
+            await proxy.discovery.start(self.discovery)
             try:
                 await proxy.apply(wanted)
             finally:
