@@ -9,6 +9,7 @@ from testbed.addons.crds import ArgoCdCrds, FlaggerCrds, GatewayApiCrds
 from testbed.addons.gatekeeper import Gatekeeper
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
+from testbed.addons.workloads import Workloads
 from testbed.errors import UsageError
 
 _ALL: tuple[type[AddOn], ...] = (
@@ -19,6 +20,7 @@ _ALL: tuple[type[AddOn], ...] = (
     GatewayApiCrds,
     TenantWorkspace,
     CanaryPolicy,
+    Workloads,
 )
 ADDONS: dict[str, type[AddOn]] = {addon.name: addon for addon in _ALL}
 """Every add-on by name."""
