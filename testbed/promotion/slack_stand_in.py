@@ -45,8 +45,8 @@ class SlackStandIn:
             found: dict[str, Any] = await request.json()
             return found
         arguments: dict[str, Any] = {}
-        for place in (request.query, await request.post()):
-            arguments.update({str(name): place[name] for name in place})
+        arguments.update(request.query.items())
+        arguments.update((await request.post()).items())
         for name in ("blocks", "metadata"):
             if isinstance(arguments.get(name), str):
                 arguments[name] = json.loads(arguments[name])
@@ -61,8 +61,8 @@ class SlackStandIn:
         if arguments is None:
             return self._error("invalid_auth")
         stamp = f"{int(time.time())}.{next(self._numbers):06d}"
-        kept = {name: arguments[name] for name in ("text", "blocks", "metadata") if name in arguments}
-        message = {"type": "message", "ts": stamp, **kept}
+        message: dict[str, Any] = {"type": "message", "ts": stamp}
+        message.update({name: arguments[name] for name in ("text", "blocks", "metadata") if name in arguments})
         self._channels.setdefault(str(arguments["channel"]), []).append(message)
         return web.json_response({"ok": True, "channel": arguments["channel"], "ts": stamp, "message": message})
 
