@@ -107,7 +107,7 @@ class Load:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop sending, and wait for the requests in flight."""
-        self._supervisor.stop([self._name], grace=self._timeout + 5)
+        self._supervisor.stop([self._name], grace=self._timeout + 10)
 
     @property
     def process(self) -> str:

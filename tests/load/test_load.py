@@ -147,7 +147,7 @@ def test_what_cannot_be_sent_is_counted_and_late_ones_are_slow(platform: Any, ur
         found = load.wait_end()
     assert found.planned == 40
     assert found.sent + found.unsent == 40
-    assert 1 <= found.sent <= 8
+    assert 1 <= found.sent <= 12
     assert found.latency.max > 0.6
 
 
