@@ -14,8 +14,8 @@ from testbed.workloads.faults import Faults
 
 # Flagger lets a pod be 10 s old before its first request; then, or after the warm-up of 5 s, the users come.
 COLD_START = Faults(cold_start_seconds=11.5, cold_start_latency_ms=2500)
-WARMED = Release("cold", faults=COLD_START, rate=60)
-COLD = Release("cold-unwarmed", faults=COLD_START, rate=60, without=NoHook("warm-up"))
+WARMED = Release("cold", faults=COLD_START, rate=40)
+COLD = Release("cold-unwarmed", faults=COLD_START, rate=40, without=NoHook("warm-up"))
 
 
 @pytest.mark.needs(*NEEDS)

@@ -12,7 +12,7 @@ from testbed.rollouts.weakened import SUCCESS_RATE, NoCheck
 from testbed.sla import SlaRecorder
 from testbed.workloads.faults import Faults
 
-MISCONFIGURED = Faults(error_rate=0.5, flag=FLAG)
+MISCONFIGURED = Faults(error_rate=0.7, flag=FLAG)
 FLIPPED = Release("flag", faults=MISCONFIGURED, flip_at=20)
 UNCHECKED = Release("flag-unchecked", faults=MISCONFIGURED, flip_at=20, without=NoCheck(SUCCESS_RATE))
 

@@ -14,7 +14,7 @@ from testbed.workloads.faults import Faults
 
 # One name begins like the other: the queries must not take it for the same.
 GOOD = Release("shop", beside="shop")
-BAD = Release("shop-api", faults=Faults(error_rate=0.5), beside="shop")
+BAD = Release("shop-api", faults=Faults(error_rate=0.7), beside="shop")
 MIXED = Release("shop-web", beside="shop", without=OwnQueries("unscoped"))
 
 

@@ -26,12 +26,13 @@ from testbed.addons.prometheus import Prometheus
 from testbed.cluster import Manifest
 from testbed.cluster.client import NOT_YET
 from testbed.delivery import FLAGGER
+from testbed.errors import TestbedError
 from testbed.platform import Platform
 from testbed.rollouts.outcome import PROMOTING, Outcome, Said
 from testbed.rollouts.release import Release
 from testbed.rollouts.rollout import LINGER, Rollout
 
-INITIALIZED_WITHIN = 90.0
+INITIALIZED_WITHIN = 150.0
 ALL_WITHIN = 330.0
 """Seconds from the first new version to the end of the last."""
 KILL_AT = 40
@@ -66,6 +67,12 @@ class Campaign:
                 watcher.start()
                 self._each(Rollout.prepare, self.rollouts)
                 self._until(self._initialized, INITIALIZED_WITHIN)
+                if lacking := [one.release.name for one in self.rollouts if one.last.phase != "Initialized"]:
+                    raise TestbedError(
+                        f"Flagger did not make these services ready: {', '.join(lacking)}",
+                        why=f"after {INITIALIZED_WITHIN:g} s their Canaries are not Initialized",
+                        fix="see the events of their Canaries, and Flagger's log",
+                    )
                 self._say("delivery: every service is ready")
                 self._each(Rollout.start_users, self.rollouts)
                 self._start("", "flagger-killed")

@@ -20,6 +20,7 @@ from testbed.showing import shown
 from testbed.supervisor import Supervisor
 
 MARKER = "releases"
+CAMPAIGN = pytest.StashKey[Campaign]()
 NEEDS = ("workloads", "gateway", "prometheus", "alertmanager", "flagger", "canary-policy")
 """The add-ons that every release needs."""
 TIMELINES = "delivery"
@@ -128,8 +129,23 @@ def delivery(request: pytest.FixtureRequest, platform: Platform) -> Iterator[Del
     folder.mkdir(parents=True, exist_ok=True)
     for name, outcome in outcomes.items():
         (folder / f"{name}.txt").write_text(f"{outcome.timeline()}\n{outcome.users()}\n{outcome.problem}\n")
+    request.config.stash[CAMPAIGN] = campaign
     yield Delivery(platform, outcomes)
-    campaign.remove()
+    _remove(request.config)
+
+
+def _remove(config: pytest.Config) -> None:
+    """Take the services away, once."""
+    if (campaign := config.stash.get(CAMPAIGN, None)) is not None:
+        del config.stash[CAMPAIGN]
+        campaign.remove()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """After the last scenario of releases in a row: others on the platform have it to themselves."""
+    if nextitem is not None and nextitem.get_closest_marker(MARKER) is None:
+        _remove(item.config)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ class Release:
     trial: Trial = ""
     beside: str = ""
     """The name of a release with which it shares a namespace."""
-    rate: float = 30
+    rate: float = 15
     """Requests per second to the service."""
 
     def policy(self) -> dict[str, Any]:

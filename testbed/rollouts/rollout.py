@@ -7,6 +7,8 @@ import time
 import uuid
 from typing import Any
 
+import requests
+
 from testbed.addons.gateway import Gateway
 from testbed.addons.operators import GROUP, CanaryPolicy
 from testbed.cluster import Manifest
@@ -21,9 +23,11 @@ from testbed.operators.config import CanaryConfig
 from testbed.platform import Platform
 from testbed.rollouts.outcome import FINAL, Moment, Outcome, Said
 from testbed.rollouts.release import AFTER, BEFORE, FLAG, Release
+from testbed.wait import wait_until
 from testbed.workloads.faults import Faults, flip
 from testbed.workloads.releases import podinfo
 
+SERVED_WITHIN = 60.0
 LINGER = 6.0
 """Seconds for which users go on after the end: what follows a promotion or a rollback must not cost a request."""
 TAGS = {"cost-center": "cc-1042", "team": "delivery", "environment": "sandbox"}
@@ -92,8 +96,14 @@ class Rollout:
             self.moments.append(moment)
 
     def start_users(self) -> None:
-        """Requests at a constant rate, until `stop_users`."""
+        """Requests at a constant rate, until `stop_users`; they begin once the gateway serves the service."""
         gateway = self._platform.addon(Gateway)
+
+        def served() -> tuple[bool, object]:
+            answer = requests.get(gateway.url, headers={"Host": self.release.host}, timeout=5)
+            return answer.status_code == 200, answer.status_code
+
+        wait_until(f"the gateway serves {self.release.host}", served, timeout=SERVED_WITHIN, retry_on=(OSError,))
         load = Load(self._platform, gateway.url, host=self.release.host, rate=self.release.rate)
         self._load = self._users.enter_context(load)
 
