@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from testbed.addons.argo_cd import ArgoCd
 from testbed.addons.base import AddOn
 from testbed.addons.crds import ArgoCdCrds, FlaggerCrds, GatewayApiCrds
 from testbed.addons.gatekeeper import Gatekeeper
+from testbed.addons.git_server import GitServer
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
 from testbed.errors import UsageError
@@ -19,6 +21,8 @@ _ALL: tuple[type[AddOn], ...] = (
     GatewayApiCrds,
     TenantWorkspace,
     CanaryPolicy,
+    GitServer,
+    ArgoCd,
 )
 ADDONS: dict[str, type[AddOn]] = {addon.name: addon for addon in _ALL}
 """Every add-on by name."""

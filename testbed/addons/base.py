@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import ClassVar
 
 from testbed.cluster import Cluster, Fidelity
@@ -21,6 +22,10 @@ class AddOn(ABC):
     """Names of add-ons that must be ready before `install`."""
     tools: ClassVar[tuple[str, ...]] = ()
     """The binaries it needs."""
+    hub_only: ClassVar[bool] = False
+    """It runs on the platform's first cluster alone, and serves the others from there."""
+    acts_on: ClassVar[tuple[str, ...]] = ()
+    """Add-ons that only bring the custom resources which this one acts on."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -42,6 +47,9 @@ class AddOn(ABC):
     @abstractmethod
     def ready(self) -> None:
         """Wait until it works; raises `WaitTimeout` or `ComponentDied`."""
+
+    def join(self, clusters: Iterable[Cluster]) -> None:  # noqa: B027 - most add-ons know one cluster
+        """Learn of the platform's other clusters, once all of them are up. For add-ons of the hub."""
 
     @abstractmethod
     def uninstall(self) -> None:
