@@ -210,8 +210,10 @@ def report(folder: Annotated[Path, typer.Argument(help="Where the last run wrote
 
     run, results = read_report(folder)
     sys.stdout.write(render(results, color=sys.stdout.isatty()))
-    for part in run.get("platform", {}).get("fidelity", []):
-        sys.stdout.write(f"{part['part']}: real: {part['real']}; simulated: {part['simulated'] or 'nothing'}\n")
+    for lane, platform in run.get("platforms", {}).items():
+        for part in platform["fidelity"]:
+            simulated = part["simulated"] or "nothing"
+            sys.stdout.write(f"{lane}: {part['part']}: real: {part['real']}; simulated: {simulated}\n")
 
 
 @app.command()

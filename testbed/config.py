@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from testbed.addons import addon_classes
+from testbed.aws.distribution import Distribution
 from testbed.cluster import CAPABILITIES, Cluster, ClusterSpec, EmbeddedCluster, ExistingCluster, ExistingSpec
 from testbed.errors import UsageError
 
@@ -29,8 +30,11 @@ class PlatformSpec(BaseModel):
     snapshots: bool = True
     """Start from a snapshot of the installed platform where there is one, and make one where there is none."""
 
+    infra_cloud: Distribution = Field(default_factory=Distribution)
+    """What runs the infrastructure code."""
+
     def tools(self) -> list[str]:
-        """The binaries it needs.
+        """The binaries that the clusters and the add-ons need.
 
         Raises:
             UsageError: An add-on is unknown, or two clusters have one name.

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from testbed import needs
+from testbed import lanes, needs
 from testbed.config import PlatformSpec, load
 from testbed.errors import TestbedError, UsageError
 from testbed.guards import Guard
@@ -29,7 +29,7 @@ from testbed.toolchain.cli import build_with_progress
 
 EVIDENCE = "evidence"
 STRICT = "--testbed-strict"
-TOLD = pytest.StashKey[bool]()
+TOLD = pytest.StashKey[set[str]]()
 COST_TAGS = {"cost-center": "cc-1042", "team": "platform", "environment": "sandbox"}
 
 
@@ -45,10 +45,10 @@ def configured(config: pytest.Config) -> PlatformSpec:
     )
 
 
-def wanted(session: pytest.Session) -> PlatformSpec:
-    """The configured platform with the add-ons and clusters that the collected tests need, and no more."""
+def wanted(session: pytest.Session, lane: str) -> PlatformSpec:
+    """The configured platform with the add-ons and clusters that the collected tests of a lane need, and no more."""
     spec = configured(session.config)
-    runnable = [item for item in session.items if not needs.unmet(item, spec)]
+    runnable = [item for item in session.items if lanes.lane_of(item) == lane and not needs.unmet(item, spec)]
     return spec.model_copy(
         update={
             "addons": needs.addons_of(runnable, spec.addons),
@@ -59,13 +59,17 @@ def wanted(session: pytest.Session) -> PlatformSpec:
 
 @pytest.fixture(scope="session")
 def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
-    """The platform: one for the session, shared by all workers of pytest-xdist. The last one out stops it."""
+    """The platform of the test's lane, shared by all tests of the lane and all workers of pytest-xdist.
+
+    The last one out stops it.
+    """
     config = request.config
+    lane: str = getattr(request, "param", lanes.CORE)
     keep = bool(config.getoption("--testbed-keep"))
     try:
-        spec = wanted(request.session)
+        spec = wanted(request.session, lane)
         kept = config.getoption("--testbed-use")
-        found, lock = _kept(kept, spec) if kept else _own(config, spec)
+        found, lock = _kept(kept, spec) if kept else _own(config, spec, lane)
     except TestbedError as error:
         # Every scenario would only repeat it.
         request.session.shouldfail = f"there is no platform to test on: {error.what}"
@@ -97,9 +101,9 @@ def _kept(name: str, spec: PlatformSpec) -> tuple[Platform, Path]:
     return found, folder.with_suffix(".lock")
 
 
-def _own(config: pytest.Config, spec: PlatformSpec) -> tuple[Platform, Path]:
+def _own(config: pytest.Config, spec: PlatformSpec, lane: str) -> tuple[Platform, Path]:
     """A platform of this run's own; the first worker brings it up, the others join."""
-    folder, lock = run_folder("run")
+    folder, lock = run_folder("run", lane)
     toolchain = Toolchain()
     with FileLock(lock):
         found = Platform.attach(folder, toolchain)
@@ -142,14 +146,16 @@ def guard(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def tell_fidelity(item: pytest.Item, subject: Any) -> None:
-    """Record what is simulated in what a scenario uses; and once a session (a worker) how the platform came up."""
+    """Record what is simulated in what a scenario uses; and once a lane (in a worker) how the platform came up."""
     if not isinstance(subject, Platform):
         parts = subject.fidelity()
     else:
         parts = subject.fidelity(needs.names(item))
-        if not item.config.stash.get(TOLD, False):
-            item.config.stash[TOLD] = True
-            facts = {"warm": subject.warm, "timings": subject.timings}
+        told = item.config.stash.setdefault(TOLD, set())
+        lane = lanes.lane_of(item) or lanes.CORE
+        if lane not in told:
+            told.add(lane)
+            facts = {"lane": lane, "warm": subject.warm, "timings": subject.timings}
             record(item, "platform", json.dumps(facts | {"fidelity": [p.model_dump() for p in subject.fidelity()]}))
     record(item, "fidelity", json.dumps([f"{part.part}: {part.simulated}" for part in parts if part.simulated]))
 

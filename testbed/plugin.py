@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from testbed import __version__, needs
+from testbed import __version__, lanes, needs
 from testbed.aws import fixtures as aws_fixtures
 from testbed.config import BACKENDS
 from testbed.errors import TestbedError
@@ -71,8 +71,19 @@ def pytest_configure(config: pytest.Config) -> None:
     _runs["started"] = datetime.now(UTC).isoformat(timespec="seconds")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """With pytest-xdist, keep lanes together unless something else is asked for."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "loadgroup"
+    return (yield)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every scenario runs twice: with its guard, and as the negative control."""
+    """Every scenario runs twice, with its guard and as the negative control, on the platform of its lane."""
+    if "platform" in metafunc.fixturenames:
+        lane = lanes.lane_of(metafunc.definition, metafunc.fixturenames)
+        metafunc.parametrize("platform", [lane], ids=[pytest.HIDDEN_PARAM], indirect=True, scope="session")
     marker = metafunc.definition.get_closest_marker("scenario")
     if marker is None:
         return
@@ -84,10 +95,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("guard", [GUARD_ON, CONTROL], indirect=True, scope="function")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse unknown needs before anything is started."""
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse unknown needs before anything is started; keep lanes together."""
     for item in items:
         needs.names(item)
+    if config.pluginmanager.hasplugin("xdist"):
+        lanes.group_for_xdist(items)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -149,7 +163,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _rows.append(row)
     for name, value in report.user_properties:
         if name == "testbed.platform":
-            _runs["platform"] = json.loads(str(value))
+            facts = json.loads(str(value))
+            _runs.setdefault("platforms", {})[facts.pop("lane")] = facts
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

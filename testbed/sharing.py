@@ -25,10 +25,15 @@ class Shared(Protocol):
         """Stop it and remove its folder."""
 
 
-def run_folder(kind: str) -> tuple[Path, Path]:
-    """Folder and lock file of this run's shared `kind`, the same in every worker; what killed runs left is removed."""
+def run_folder(kind: str, name: str = "") -> tuple[Path, Path]:
+    """Folder and lock file of what a run shares, the same in every worker; what killed runs left is removed.
+
+    Args:
+        kind: What it is; a run may have several of a kind.
+        name: Which of them.
+    """
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
-    folder = platforms_folder() / f"{kind}-{run[:12]}"
+    folder = platforms_folder() / "-".join(filter(None, [kind, run[:12], name]))
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     sweep_dead_runs(folder.parent, kind)
     return folder, folder.with_suffix(".lock")

@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from testbed.aws.cloud import Cloud
+from testbed.aws.distribution import PROVIDER, Distribution
 from testbed.aws.localstack import COMPONENT
 from testbed.aws.pipeline import verify_policies
-from testbed.aws.terragrunt import PROVIDER, RunFailed, Terragrunt
+from testbed.aws.terragrunt import RunFailed, Terragrunt
 from testbed.errors import TestbedError, UsageError
 from testbed.supervisor import ComponentDied
 from testbed.toolchain import Toolchain
@@ -73,6 +74,52 @@ def test_a_provider_that_cannot_be_built_is_a_clear_error(
     assert refused.value.fix
 
 
+def fake_terraform(folder: Path, version: str) -> Path:
+    """OpenTofu under Terraform's name; only what it says of its version is not its own."""
+    tofu = Toolchain().ensure(["tofu"])["tofu"]
+    program = folder / "terraform"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$*" = "version -json" ]; then echo \'{{"terraform_version": "{version}"}}\'; exit; fi\n'
+        f'exec {tofu} "$@"\n'
+    )
+    program.chmod(0o755)
+    return program
+
+
+def test_a_terraform_on_path_is_used(
+    aws: Cloud, toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = fake_terraform(tmp_path, "1.13.3")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    infra = Terragrunt(aws, toolchain, tmp_path / "work", REPOSITORY, Distribution(engine="terraform"))
+    assert infra.environment(None)["TG_TF_PATH"] == str(program)
+    infra.apply("sandbox", "iam-baseline", aws.admin("sandbox"))
+    infra.destroy("sandbox", "iam-baseline", aws.admin("sandbox"))
+
+
+def test_an_old_or_missing_terraform_is_refused(
+    toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="no terraform on PATH") as refused:
+        Distribution(engine="terraform").program(toolchain)
+    assert "tofu" in refused.value.fix
+    fake_terraform(tmp_path, "1.9.8")
+    with pytest.raises(UsageError, match=r"is Terraform 1\.9\.8"):
+        Distribution(engine="terraform").program(toolchain)
+
+
+def test_direct_asks_the_registry_and_says_when_it_does_not_answer(
+    aws: Cloud, toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # nothing listens there
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path / "cache"))
+    infra = Terragrunt(aws, toolchain, tmp_path / "work", REPOSITORY, Distribution(provider="direct"))
+    with pytest.raises(RunFailed, match="sandbox/eu-west-1/vpc") as failed:
+        infra.must(infra.component("sandbox", "vpc"), "plan", credentials=aws.admin("sandbox"))
+    assert "registry.opentofu.org" in failed.value.output
+
+
 def test_a_malformed_live_tree_is_a_clear_error(aws: Cloud, infra_cloud: Terragrunt) -> None:
     folder = infra_cloud.component("sandbox", "vpc")
     (folder / "terragrunt.hcl").write_text('include "root" {\n')
@@ -114,6 +161,7 @@ def test_a_killed_harness_leaves_no_tool_behind(own_cloud: Cloud, tmp_path: Path
 import sys
 from pathlib import Path
 from testbed.aws.cloud import Cloud
+from testbed.aws.distribution import PROVIDER, Distribution
 from testbed.aws.terragrunt import Terragrunt
 from testbed.toolchain import Toolchain
 from testbed.wait import wait_until

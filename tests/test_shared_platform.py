@@ -38,7 +38,7 @@ def test_workers_share_a_platform_and_failures_leave_evidence(
     monkeypatch.setenv("TESTBED_CACHE", str(toolchain.cache))
     here = pytester.mkdir("seen")
     pytester.makepyfile(SCENARIOS.format(here=str(here)))
-    result = pytester.runpytest_subprocess("-n", "2", "--junit-xml=junit.xml")
+    result = pytester.runpytest_subprocess("-n", "2", "--dist=load", "--junit-xml=junit.xml")
     result.assert_outcomes(passed=3, failed=3)
     notes = list(here.iterdir())
     assert len(notes) == 6

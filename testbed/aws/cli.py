@@ -56,7 +56,7 @@ def env(
     environment = cloud.environment(cloud.assume(wanted.name, role, "shell"))
     sys.stdout.write("unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ROLE_ARN AWS_WEB_IDENTITY_TOKEN_FILE\n")
     for name, value in environment.items():
-        if name.startswith("AWS_"):
+        if name.startswith("AWS_") or name == "HTTP_PROXY":
             sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
 
 

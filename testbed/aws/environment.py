@@ -74,6 +74,7 @@ def child_environment(
         clean_environment(environ)
         | {"HOME": str(home)}
         | aws_variables(endpoint, home)
+        | proxy_variables(endpoint)
         | (credentials.variables() if credentials else {})
     )
 
@@ -94,6 +95,15 @@ def aws_variables(endpoint: str, home: Path) -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_PAGER": "",
     }
+
+
+def proxy_variables(endpoint: str) -> dict[str, str]:
+    """What leads plain HTTP to names below the endpoint there, too.
+
+    S3 Control's clients put the account's id before the endpoint's host (`210000000003.127.0.0.1`), which no resolver
+    knows. As a proxy the emulation gets the request as it is. SDKs in Go ask a loopback address itself directly.
+    """
+    return {"HTTP_PROXY": endpoint}
 
 
 @contextmanager

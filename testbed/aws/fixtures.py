@@ -88,12 +88,14 @@ def aws_admin(aws: Cloud) -> Callable[[str], Credentials]:
 @pytest.fixture
 def infra_cloud(aws: Cloud, request: pytest.FixtureRequest) -> Iterator[Terragrunt]:
     """Terragrunt over a private copy of the infrastructure repository."""
-    from testbed.aws.terragrunt import TOOLS, Terragrunt
+    from testbed.aws.terragrunt import Terragrunt
+    from testbed.config import load
 
     repository = request.config.getoption("--testbed-infra-cloud") or request.config.rootpath / INFRA_CLOUD
     toolchain = Toolchain()
-    make_ready(request.config, toolchain, [*TOOLS, "conftest"])
+    distribution = load(request.config.getoption("--testbed-config")).infra_cloud
+    make_ready(request.config, toolchain, [*distribution.tools(), "conftest"])
     with tempfile.TemporaryDirectory(dir=aws.folder, prefix="work-") as work:
-        yield Terragrunt(aws, toolchain, Path(work), repository)
+        yield Terragrunt(aws, toolchain, Path(work), repository, distribution)
         shutil.rmtree(work, ignore_errors=True)
         Path(work).mkdir()

@@ -1,11 +1,10 @@
-"""Running Terragrunt, OpenTofu and the real AWS provider over a working copy of an infrastructure repository."""
+"""Running Terragrunt, OpenTofu or Terraform, and the real AWS provider over a copy of an infrastructure repository."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from typing import Any
 
 from testbed.aws.accounts import REGION
 from testbed.aws.cloud import Cloud
+from testbed.aws.distribution import Distribution
 from testbed.aws.environment import Credentials
 from testbed.cluster import Fidelity
 from testbed.errors import TestbedError, UsageError
@@ -25,9 +25,6 @@ from testbed.supervisor import Supervisor
 from testbed.toolchain import Toolchain
 from testbed.toolchain.watched import WATCHDOG
 
-PROVIDER = "terraform-provider-aws"
-PROVIDER_VERSION = "6.34.0"
-TOOLS = ("tofu", "terragrunt", PROVIDER)
 TIMEOUT = 1500.0
 LOOK_EVERY = 2.0
 REFRESH = "refresh"
@@ -62,12 +59,20 @@ class Terragrunt:
         toolchain: Has the binaries; they are made ready if they are not.
         work: A private folder for the copy, the provider mirror and downloaded modules.
         repository: The infrastructure repository: `modules/` and `live/`. It is copied, never written to.
+        distribution: OpenTofu or Terraform, and where the provider comes from.
 
     Raises:
-        UsageError: The repository is none.
+        UsageError: The repository is none, or there is no such Terraform on PATH.
     """
 
-    def __init__(self, cloud: Cloud, toolchain: Toolchain, work: Path, repository: Path) -> None:
+    def __init__(
+        self,
+        cloud: Cloud,
+        toolchain: Toolchain,
+        work: Path,
+        repository: Path,
+        distribution: Distribution | None = None,
+    ) -> None:
         if not (repository / "live").is_dir() or not (repository / "modules").is_dir():
             raise UsageError(
                 f"{repository} is no infrastructure repository",
@@ -76,12 +81,14 @@ class Terragrunt:
             )
         self.cloud = cloud
         self._toolchain = toolchain
-        self._binaries = toolchain.ensure(TOOLS)
+        self.distribution = distribution or Distribution()
+        self._engine = self.distribution.program(toolchain)
+        self._terragrunt = toolchain.ensure(["terragrunt"])["terragrunt"]
         self.work = work
         self.tree = work / "infra-cloud"
         work.mkdir(parents=True, exist_ok=True)
         shutil.copytree(repository, self.tree, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".terragrunt-cache"))
-        self._config = provider_mirror(self._binaries[PROVIDER], work)
+        self._config = self.distribution.configuration(toolchain, work)
         self._lifelines: dict[int, int] = {}
         self.without: set[str] = set()
         """Arguments that guards took out of the roots."""
@@ -129,7 +136,7 @@ class Terragrunt:
 
     def another(self) -> Terragrunt:
         """A second working copy of the tree as it is now: somebody else's machine."""
-        copy = Terragrunt(self.cloud, self._toolchain, self.work / "another", self.tree)
+        copy = Terragrunt(self.cloud, self._toolchain, self.work / "another", self.tree, self.distribution)
         copy.without, copy.skipped = self.without, self.skipped
         return copy
 
@@ -153,12 +160,13 @@ class Terragrunt:
         """The environment of a run: the cloud's, and where the tools find each other."""
         return (
             self.cloud.environment(credentials)
+            | self.distribution.variables()
             | {
                 "TF_CLI_CONFIG_FILE": str(self._config),
                 "TF_IN_AUTOMATION": "1",
                 "TF_INPUT": "0",
                 "CHECKPOINT_DISABLE": "1",
-                "TG_TF_PATH": str(self._binaries["tofu"]),
+                "TG_TF_PATH": str(self._engine),
                 "TG_NON_INTERACTIVE": "true",
                 "TG_NO_COLOR": "true",
                 "TG_NO_AUTO_PROVIDER_CACHE_DIR": "true",  # the mirror is linked to, not copied
@@ -197,7 +205,7 @@ class Terragrunt:
         """
         lifeline, ours = os.pipe()
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", WATCHDOG, str(lifeline), self._binaries["terragrunt"], *arguments],
+            [sys.executable, "-I", "-S", WATCHDOG, str(lifeline), self._terragrunt, *arguments],
             cwd=folder,
             env=self.environment(credentials) | {"TG_DOWNLOAD_DIR": str(self.work / cache)},
             stdin=subprocess.DEVNULL,
@@ -302,17 +310,3 @@ def changed(plan: dict[str, Any]) -> list[str]:
         for entry in plan.get("resource_changes", [])
         if entry["change"]["actions"] not in (["no-op"], ["read"])
     ]
-
-
-def provider_mirror(binary: Path, work: Path) -> Path:
-    """A file system mirror that holds the built provider; returns the CLI configuration that uses only it."""
-    system = f"linux_{ {'x86_64': 'amd64', 'aarch64': 'arm64'}[platform.machine()] }"
-    for registry in ("registry.opentofu.org", "registry.terraform.io"):
-        folder = work / "mirror" / registry / "hashicorp" / "aws" / PROVIDER_VERSION / system
-        folder.mkdir(parents=True, exist_ok=True)
-        link = folder / f"terraform-provider-aws_v{PROVIDER_VERSION}_x5"
-        if not link.exists():
-            link.symlink_to(binary)
-    config = work / "tofu.rc"
-    config.write_text(f'provider_installation {{\n  filesystem_mirror {{\n    path = "{work / "mirror"}"\n  }}\n}}\n')
-    return config

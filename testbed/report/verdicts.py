@@ -52,7 +52,8 @@ def mode_of(item: pytest.Item) -> Mode | None:
 
 
 def scenario_of(nodeid: str) -> str:
-    """The id of the scenario, the same for both of its runs."""
+    """The id of the scenario, the same for both of its runs, and without the group that xdist appends."""
+    nodeid = nodeid.split("@")[0]
     for mode in (GUARD_ON, CONTROL):
         nodeid = nodeid.replace(f"[{mode}]", "").replace(f"[{mode}-", "[").replace(f"-{mode}]", "]")
         nodeid = nodeid.replace(f"-{mode}-", "-")
