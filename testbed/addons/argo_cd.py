@@ -38,6 +38,7 @@ class ArgoCd(AddOn):
     requires = ("argo-cd-crds", "git-server")
     tools = ("argocd", "helm", "kustomize")
     hub_only = True
+    lane = "gitops"
     acts_on = ("argo-cd-crds",)
 
     def __init__(self, cluster: Cluster) -> None:

@@ -29,6 +29,7 @@ class GitServer(AddOn):
 
     name = "git-server"
     hub_only = True
+    lane = "gitops"
 
     @property
     def version(self) -> str:
