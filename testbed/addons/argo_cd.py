@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -46,7 +47,7 @@ class ArgoCd(AddOn):
         self.git = GitServer(cluster)
 
     def _upstream(self) -> list[Manifest]:
-        """Upstream's CRDs, ConfigMaps and RBAC of the programs that run here, with the platform's settings merged in."""
+        """Upstream's CRDs, ConfigMaps and RBAC of the programs that run here, with the platform's settings."""
         own = {m["metadata"]["name"]: m["data"] for m in load_manifests(manifests("argo-cd"))}
         found = []
         for manifest in load_manifests(self.cluster.toolchain.assets("argocd")):
@@ -252,7 +253,5 @@ def _secret(name: str, data: dict[str, str], *, kind: str = "", part: str = "") 
 
 
 def _text(secret: Manifest | None, key: str) -> str:
-    import base64
-
     data: dict[str, Any] = (secret or {}).get("data") or {}
     return base64.b64decode(data.get(key, "")).decode()

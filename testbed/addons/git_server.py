@@ -110,9 +110,7 @@ class GitServer(AddOn):
             status, text = page(host, int(port), "/-/healthy")
             return status == 200, text
 
-        wait_until(
-            f"{name} answers", probe, timeout=READY_TIMEOUT, retry_on=NOT_SERVED, evidence=lambda: log_tail(log)
-        )
+        wait_until(f"{name} answers", probe, timeout=READY_TIMEOUT, retry_on=NOT_SERVED, evidence=lambda: log_tail(log))
 
     def set_webhooks(self, webhooks: list[Webhook]) -> None:
         """From the next push on, events of every repository go there."""

@@ -113,7 +113,7 @@ def programs(layout: Layout) -> list[Program]:
             address=repo_at,
             PATH=path,
             # Below its working folder: a socket's path may have 107 bytes at most.
-            ARGOCD_ASK_PASS_SOCK="ask-pass.sock",
+            ARGOCD_ASK_PASS_SOCK="ask-pass.sock",  # noqa: S106 - a path
         ),
         argo(
             CONTROLLER,

@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -169,4 +168,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

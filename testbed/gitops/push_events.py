@@ -28,9 +28,7 @@ WEBHOOKS = TypeAdapter(list[Webhook])
 
 
 def _git(repository: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "--git-dir", str(repository), *arguments], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["git", "--git-dir", str(repository), *arguments], capture_output=True, text=True, check=True)
     return done.stdout
 
 

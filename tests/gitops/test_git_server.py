@@ -22,7 +22,7 @@ from testbed.pages import NOT_SERVED, page
 from testbed.ports import LOOPBACK, free_ports
 from testbed.wait import wait_until
 
-SECRET = "s3cret"
+SECRET = "s3cret"  # noqa: S105 - of this test
 
 
 class Server:
@@ -124,9 +124,9 @@ def test_who_may_do_what(server: Server) -> None:
     server.repository().clone().commit("Begin", {"tag": "1"})
     reader = server.repository("reader").clone()
     assert reader.read("tag") == "1"
-    with pytest.raises(TestbedError, match="may not push|403"):
+    with pytest.raises(TestbedError, match=r"may not push|403"):
         reader.commit("Bump", {"tag": "2"})
-    with pytest.raises(TestbedError, match="401|could not read Username|Authentication failed"):
+    with pytest.raises(TestbedError, match=r"401|could not read Username|Authentication failed"):
         server.repository("reader", token="wrong").clone()
     with pytest.raises(TestbedError, match="not found"):
         server.repository(name="nowhere").clone()
