@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,6 +14,7 @@ from testbed.addons.base import AddOn
 from testbed.addons.git_server import READER, GitServer
 from testbed.cluster import Cluster, Fidelity, KubeClient, Manifest, load_manifests
 from testbed.cluster.client import NOT_YET
+from testbed.cluster.pki import write_private
 from testbed.gitops import components
 from testbed.gitops.components import NAMESPACE, REPO_SERVER, ROLES, SERVER
 from testbed.gitops.push_events import Webhook
@@ -84,6 +86,7 @@ class ArgoCd(AddOn):
 
     def _begin(self, kube: KubeClient) -> None:
         webhook_secret = secrets.token_urlsafe(24)
+        write_private(self._folder / "webhook.secret", webhook_secret.encode())
         kube.apply(_secret("argocd-secret", {"webhook.github.secret": webhook_secret}, part="argocd"))
         kube.apply(cluster_secret(IN_CLUSTER, self.cluster.name, {"tlsClientConfig": {"insecure": False}}))
         credentials = {
@@ -95,8 +98,17 @@ class ArgoCd(AddOn):
         }
         kube.apply(_secret("git-server", credentials, kind="repo-creds"))
         self._start()
+        self.announce()
+
+    def announce(self) -> None:
+        """Have the git server tell Argo CD of every push."""
+        secret = (self._folder / "webhook.secret").read_text()
         addresses = (self.address(SERVER), self.address(components.APPLICATION_SETS))
-        self.git.set_webhooks([Webhook(url=f"http://{at}/api/webhook", secret=webhook_secret) for at in addresses])
+        self.git.set_webhooks([Webhook(url=f"http://{at}/api/webhook", secret=secret) for at in addresses])
+
+    @property
+    def _folder(self) -> Path:
+        return self.cluster.folder / self.name
 
     @retry_on_taken_port
     def _start(self) -> None:
@@ -105,7 +117,7 @@ class ArgoCd(AddOn):
         binaries = cluster.toolchain.ensure(self.tools)
         settings = [m["data"] for m in load_manifests(manifests("argo-cd"))]
         layout = components.Layout(
-            folder=cluster.folder / self.name,
+            folder=self._folder,
             binary=binaries["argocd"],
             redis=redis_server(),
             helpers=[binaries["helm"].parent, binaries["kustomize"].parent],

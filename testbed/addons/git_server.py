@@ -49,6 +49,16 @@ class GitServer(AddOn):
         """The server's address, without a path."""
         return f"http://{self._address}"
 
+    @property
+    def pages(self) -> Path:
+        """The folder of what it serves as plain files."""
+        return self._folder / "pages"
+
+    @property
+    def charts_url(self) -> str:
+        """The Helm repository among its plain files."""
+        return f"{self.url}/pages/charts"
+
     def repository_url(self, name: str) -> str:
         """Where a repository is cloned from."""
         return f"{self.url}/{name}.git"
@@ -59,7 +69,7 @@ class GitServer(AddOn):
 
     def install(self) -> None:
         """Accounts, then the process. It has no repository yet."""
-        for folder in ("repositories", "clones"):
+        for folder in ("repositories", "clones", "pages"):
             (self._folder / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         accounts = []
         for name in (READER, WRITER):
@@ -83,6 +93,7 @@ class GitServer(AddOn):
             "accounts": self._folder / "accounts.json",
             "webhooks": self._folder / "webhooks.json",
             "deliveries": self._folder / "deliveries.jsonl",
+            "pages": self.pages,
             "listen": f"{LOOPBACK}:{port}",
         }
         flags = [part for option, value in options.items() for part in (f"--{option}", str(value))]

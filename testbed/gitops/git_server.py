@@ -36,10 +36,12 @@ class GitServer:
         accounts: The file of the accounts; read at every request, so that accounts come and go.
         webhooks: A JSON list of `Webhook`; read at every push. May be missing.
         deliveries: A log, one JSON object a line: every delivery with its HTTP status. Holds no secret.
+        pages: Files that everybody may read, below `/pages/`: a Helm repository, as people keep one on GitHub's pages.
     """
 
-    def __init__(self, root: Path, accounts: Path, webhooks: Path, deliveries: Path) -> None:
+    def __init__(self, root: Path, accounts: Path, webhooks: Path, deliveries: Path, pages: Path) -> None:
         self.root = root
+        self._pages = pages
         self._accounts = accounts
         self._webhooks = webhooks
         self._deliveries = deliveries
@@ -51,6 +53,7 @@ class GitServer:
         """What aiohttp serves."""
         application = web.Application(client_max_size=LARGEST_PUSH)
         application.router.add_get("/-/healthy", self._healthy)
+        application.router.add_static("/pages", self._pages)
         application.router.add_route("*", "/{name}.git/{rest:.+}", self._git)
         return application
 
@@ -160,10 +163,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--accounts", type=Path, required=True)
     parser.add_argument("--webhooks", type=Path, required=True)
     parser.add_argument("--deliveries", type=Path, required=True)
+    parser.add_argument("--pages", type=Path, required=True)
     parser.add_argument("--listen", required=True, metavar="HOST:PORT")
     given = parser.parse_args(arguments)
     host, _, port = given.listen.rpartition(":")
-    server = GitServer(given.root, given.accounts, given.webhooks, given.deliveries)
+    server = GitServer(given.root, given.accounts, given.webhooks, given.deliveries, given.pages)
     web.run_app(server.application(), host=host, port=int(port), print=None, access_log=None)
 
 

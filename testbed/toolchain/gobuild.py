@@ -16,7 +16,7 @@ from pathlib import Path
 from testbed.errors import TestbedError, UsageError
 from testbed.toolchain.go import Go
 from testbed.toolchain.lock import BUILD_FLAGS, Tool
-from testbed.toolchain.patches import overlay
+from testbed.toolchain.patches import patched
 from testbed.toolchain.watched import watched
 
 TICK = 1.0
@@ -48,7 +48,8 @@ def compile_tool(go: Go, tool: Tool, output: Path, scratch: Path, report: Report
     if tool.tags:
         flags.append(f"-tags={','.join(tool.tags)}")
     if tool.patches:
-        flags.append(f"-overlay={overlay(tool.patches, module_folder(go, tool, scratch), scratch)}")
+        module = module_folder(go, tool, scratch)
+        flags.append(f"-modfile={patched(tool.patches, tool.version_of, module, tool.folder, scratch)}")
     stale = _stale_packages(go, tool, flags, scratch, report)
     done = 0
     with _running(go, tool, ["build", "-v", *flags, "-o", str(output), tool.package], scratch) as build:

@@ -1,12 +1,11 @@
-"""Small changes of upstream's source that a tool cannot do without; they stand in the lock, and go sees them alone.
+"""Small changes of upstream's source that a tool cannot do without. They stand in the lock, each with its reason.
 
-The module itself stays as the proxy serves it and go.sum pins it: `go build -overlay` reads the changed copy of a file
-in place of the file.
+What the proxy serves and go.sum pins is checked and stays as it is; a copy of it is changed and built.
 """
 
 from __future__ import annotations
 
-import json
+import shutil
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -27,33 +26,36 @@ class Patch(BaseModel):
     why: str
 
 
-def overlay(patches: list[Patch], module: Path, scratch: Path) -> Path:
-    """Write the changed files and the overlay that names them; returns the overlay's path, for `go build -overlay`.
+def patched(patches: list[Patch], name: str, module: Path, lock: Path, scratch: Path) -> Path:
+    """Copy a module, change the copy, and write a go.mod that has it built; returns that, for `go build -modfile`.
 
     Args:
         patches: What to change.
-        module: The folder of the module in the module cache.
+        name: The path of the module.
+        module: Its folder in the module cache.
+        lock: The folder of the lock's go.mod and go.sum.
         scratch: A folder for the result; the caller removes it after the build.
 
     Raises:
         UsageError: A file does not hold what is to be replaced, or holds it more than once.
     """
-    changed: dict[Path, str] = {}
-    for patch in patches:
-        source = module / patch.file
-        text = changed[source] if source in changed else source.read_text()
-        if (found := text.count(patch.old)) != 1:
-            raise UsageError(
-                f"the patch of {patch.file} does not fit",
-                why=f"{patch.old!r} stands in it {found} times",
-                fix="correct the patch in tools.toml: it belongs to another version",
-            )
-        changed[source] = text.replace(patch.old, patch.new)
-    replaced = {}
-    for number, (source, text) in enumerate(changed.items()):
-        copy = scratch / f"patched-{number}-{source.name}"
-        copy.write_text(text)
-        replaced[str(source)] = str(copy)
-    path = scratch / "overlay.json"
-    path.write_text(json.dumps({"Replace": replaced}))
-    return path
+    copy = scratch / "module"
+    if not copy.exists():
+        # Without permissions: the cache is read-only, and so would be the copy.
+        shutil.copytree(module, copy, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns("docs", "*_test.go"))
+        for folder in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
+            folder.chmod(0o700)
+        for patch in patches:
+            path = copy / patch.file
+            text = path.read_text()
+            if (found := text.count(patch.old)) != 1:
+                raise UsageError(
+                    f"the patch of {patch.file} does not fit",
+                    why=f"{patch.old!r} stands in it {found} times",
+                    fix="correct the patch in tools.toml: it belongs to another version",
+                )
+            path.write_text(text.replace(patch.old, patch.new))
+    modfile = scratch / "patched.mod"
+    modfile.write_text(f"{(lock / 'go.mod').read_text()}\nreplace {name} => {copy}\n")
+    shutil.copyfile(lock / "go.sum", modfile.with_suffix(".sum"))
+    return modfile

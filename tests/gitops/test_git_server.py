@@ -76,7 +76,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     (port,) = free_ports(1)
     found.url = f"http://{LOOPBACK}:{port}"
     options = {name: tmp_path / f"{name}.json" for name in ("accounts", "webhooks", "deliveries")}
-    options["root"] = tmp_path / "repositories"
+    options |= {"root": tmp_path / "repositories", "pages": tmp_path / "pages"}
+    options["pages"].mkdir()
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     argv = [sys.executable, "-m", "testbed.gitops.git_server", *flags, "--listen", f"{LOOPBACK}:{port}"]
     with subprocess.Popen(argv) as process:
@@ -130,6 +131,13 @@ def test_who_may_do_what(server: Server) -> None:
         server.repository("reader", token="wrong").clone()
     with pytest.raises(TestbedError, match="not found"):
         server.repository(name="nowhere").clone()
+
+
+def test_pages_are_for_everybody(server: Server) -> None:
+    (server.folder / "pages" / "index.yaml").write_text("entries: {}\n")
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    assert page(host, int(port), "/pages/index.yaml") == (200, "entries: {}\n")
+    assert page(host, int(port), "/pages/../accounts.json")[0] == 404
 
 
 def test_an_empty_commit_is_refused(server: Server) -> None:
