@@ -62,6 +62,8 @@ class ArgoCd(AddOn):
                 continue
             if kind not in {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}:
                 manifest["metadata"]["namespace"] = NAMESPACE
+            for subject in manifest.get("subjects", []):  # upstream's Kustomization sets it
+                subject["namespace"] = NAMESPACE
             found.append(manifest)
         return sorted(found, key=lambda manifest: manifest["kind"] != "CustomResourceDefinition")
 

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from testbed.addons.argo_cd import API, ArgoCd
-from testbed.gitops.components import NAMESPACE
+from testbed.gitops.components import NAMESPACE, SERVER
+from testbed.guards import EFFECTIVE_WITHIN
 from testbed.operator_guards import Leading
+from testbed.pages import NOT_SERVED, page
 from testbed.platform import Platform
+from testbed.wait import wait_until
 
 
 class Setting[T]:
@@ -111,3 +114,34 @@ class ConfinedProject:
                 raise LookupError(f"there is no AppProject {self.tenant}")
             kube.merge(found, {"spec": self.EVERYTHING})
             yield
+
+
+class LoginNeeded:
+    """Argo CD's API answers whom it knows; removed, everybody is an administrator, "until single sign-on works"."""
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Let anonymous users in, and keep them out again."""
+        self._set(platform, {"users.anonymous.enabled": "true"}, {"policy.default": "role:admin"})
+        try:
+            yield
+        finally:
+            self._set(platform, {"users.anonymous.enabled": "false"}, {"policy.default": ""})
+
+    def _set(self, platform: Platform, settings: dict[str, str], rights: dict[str, str]) -> None:
+        kube = platform.cluster.client()
+        for name, data in (("argocd-cm", settings), ("argocd-rbac-cm", rights)):
+            found = kube.get("ConfigMap", name, namespace=NAMESPACE, api_version="v1")
+            if found is None:
+                raise LookupError(f"there is no ConfigMap {name}")
+            kube.merge(found, {"data": data})
+        wanted = 200 if settings["users.anonymous.enabled"] == "true" else 401
+        host, _, port = platform.addon(ArgoCd).address(SERVER).partition(":")
+
+        def effective() -> tuple[bool, object]:
+            status, _ = page(host, int(port), "/api/v1/applications")
+            return status == wanted, status
+
+        wait_until(
+            f"Argo CD answers anonymous users {wanted}", effective, timeout=EFFECTIVE_WITHIN, retry_on=NOT_SERVED
+        )
