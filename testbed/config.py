@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from testbed.addons import addon_classes
+from testbed.addons import ADDONS, addon_classes
 from testbed.aws.distribution import Distribution
 from testbed.cluster import CAPABILITIES, Cluster, ClusterSpec, EmbeddedCluster, ExistingCluster, ExistingSpec
 from testbed.errors import UsageError
@@ -37,8 +37,15 @@ class PlatformSpec(BaseModel):
         """The binaries that the clusters and the add-ons need.
 
         Raises:
-            UsageError: An add-on is unknown, or two clusters have one name.
+            UsageError: An add-on is unknown or cannot run on the backend, or two clusters have one name.
         """
+        for addon in addon_classes(self.addons):
+            if lacking := addon.capabilities - BACKENDS[self.backend].capabilities:
+                raise UsageError(
+                    f"the add-on {addon.name} cannot run on the backend {self.backend}",
+                    why=f"the backend lacks {', '.join(sorted(lacking))}",
+                    fix="leave the add-on out, or use the backend embedded",
+                )
         names = [cluster.name for cluster in self.clusters]
         if len(set(names)) != len(names):
             raise UsageError("two clusters have the same name", why=", ".join(names), fix="give each its own name")
@@ -51,8 +58,9 @@ class PlatformSpec(BaseModel):
         return self.addons if cluster.addons is None else cluster.addons
 
     def lacks(self, needs: set[str]) -> set[str]:
-        """The capabilities among `needs` that the backend does not have."""
-        return (needs & CAPABILITIES.keys()) - BACKENDS[self.backend].capabilities
+        """The capabilities among `needs`, and of the add-ons among them, that the backend does not have."""
+        of_addons = [addon.capabilities for addon in addon_classes(sorted(needs & ADDONS.keys()))]
+        return (needs & CAPABILITIES.keys()).union(*of_addons) - BACKENDS[self.backend].capabilities
 
 
 def load(path: Path | None = None, **overrides: Any) -> PlatformSpec:

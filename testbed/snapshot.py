@@ -22,7 +22,7 @@ from testbed.toolchain import Toolchain
 
 KEPT = 4
 """Snapshots that are kept; the least recently used ones go."""
-CODE = ("addons", "cluster", "gitops", "operators")
+CODE = ("addons", "cluster", "gitops", "operators", "workloads")
 """Packages whose code decides what a platform stores."""
 
 

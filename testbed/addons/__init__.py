@@ -11,6 +11,7 @@ from testbed.addons.gatekeeper import Gatekeeper
 from testbed.addons.git_server import GitServer
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
+from testbed.addons.workloads import Workloads
 from testbed.errors import UsageError
 
 _ALL: tuple[type[AddOn], ...] = (
@@ -23,6 +24,7 @@ _ALL: tuple[type[AddOn], ...] = (
     CanaryPolicy,
     GitServer,
     ArgoCd,
+    Workloads,
 )
 ADDONS: dict[str, type[AddOn]] = {addon.name: addon for addon in _ALL}
 """Every add-on by name."""

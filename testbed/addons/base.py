@@ -28,6 +28,8 @@ class AddOn(ABC):
     """It runs on the platform's first cluster alone, and serves the others from there."""
     acts_on: ClassVar[tuple[str, ...]] = ()
     """Add-ons that only bring the custom resources which this one acts on."""
+    capabilities: ClassVar[frozenset[str]] = frozenset()
+    """What it needs of the backend: see `CAPABILITIES`."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster

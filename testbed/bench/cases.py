@@ -14,10 +14,11 @@ from pathlib import Path
 import psutil
 
 from testbed.bench import load, peers
-from testbed.bench.figures import Figure, percentile
+from testbed.bench.figures import Figure
 from testbed.cluster import ClusterSpec, EmbeddedCluster, NodeGroup
 from testbed.config import PlatformSpec
 from testbed.paths import kept_folder
+from testbed.percentile import percentile
 from testbed.platform import Platform
 from testbed.supervisor import Supervisor
 from testbed.toolchain import Toolchain
@@ -173,9 +174,9 @@ class Bench:
                 samples = load.admission_seconds(
                     platform.cluster, self.requests, lambda done, total: self.tick("admission", done, total)
                 )
-            for share in (0.5, 0.99):
-                value = percentile(samples, share) * 1000
-                name = f"admission p{share * 100:.0f} {label}"
+            for percent in (50, 99):
+                value = percentile(samples, percent) * 1000
+                name = f"admission p{percent} {label}"
                 figures.append(Figure(name=name, unit="ms", samples=[value], note=f"{self.requests} dry-run requests"))
         return figures
 

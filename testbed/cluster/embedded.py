@@ -23,8 +23,6 @@ TOOLS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", 
 CONTROL_PLANE = ("etcd", "kube-apiserver")
 NODE_SIDE = ("kube-controller-manager", "kube-scheduler", "kwok")
 NODE_LEASES, LEASE_API = "kube-node-lease", "coordination.k8s.io/v1"
-CUSTOM_STATUS = "kwok.x-k8s.io/status=custom"
-"""Pods with this annotation are not KWOK's: their status is set by whoever runs them."""
 API_SERVER_TIMEOUT = 60.0
 NODES_TIMEOUT = 60.0
 FRUGAL = {"kube-apiserver": "30"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from testbed.cluster.pki import Authority
 from testbed.ports import LOOPBACK
+from testbed.workloads.labels import SELECTOR
 
 SERVICE_CIDR = "10.96.0.0/12"
 POD_CIDR = "10.128.0.0/9"
@@ -151,6 +152,8 @@ def kwok(pki: Pki, port: int, kubeconfig: Path, stages: Path) -> Flags:
         "node-port": port,
         "node-lease-duration-seconds": "40",
         "manage-all-nodes": "false",
+        # Pods that the workloads add-on runs as processes.
+        "disregard-status-with-label-selector": SELECTOR,
         "manage-nodes-with-annotation-selector": "kwok.x-k8s.io/node=fake",
         "server-address": f"{LOOPBACK}:{port}",
         "tls-cert-file": certificate,

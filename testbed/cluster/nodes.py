@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-NODE_ANNOTATION = "kwok.x-k8s.io/node"
+from testbed.workloads.labels import NODE_ANNOTATION
 
 INSTANCE_TYPES: dict[str, tuple[int, int, int]] = {
     # vCPU, memory in GiB, pods (from the ENI limits of the VPC CNI)

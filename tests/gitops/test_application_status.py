@@ -17,7 +17,7 @@ def status(**fields: object) -> Status:
 
 def test_an_application_without_a_status_is_nothing_yet() -> None:
     found = Status("shop", {})
-    assert not (found.synced() or found.healthy or found.out_of_sync or found.failed)
+    assert [found.synced(), found.healthy, found.out_of_sync, found.failed] == [False] * 4
     assert (found.different, found.said, found.syncs) == ([], "", 0)
 
 
