@@ -8,6 +8,7 @@ from testbed.addons.argo_cd import ArgoCd
 from testbed.addons.base import AddOn
 from testbed.addons.crds import ArgoCdCrds, FlaggerCrds, GatewayApiCrds
 from testbed.addons.gatekeeper import Gatekeeper
+from testbed.addons.gateway import Gateway
 from testbed.addons.git_server import GitServer
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
@@ -20,6 +21,7 @@ _ALL: tuple[type[AddOn], ...] = (
     ArgoCdCrds,
     FlaggerCrds,
     GatewayApiCrds,
+    Gateway,
     TenantWorkspace,
     CanaryPolicy,
     GitServer,
