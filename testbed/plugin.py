@@ -26,6 +26,7 @@ from testbed.fixtures import (
     refuse_unmet,
     sla,
 )
+from testbed.gitops import fixtures as gitops_fixtures
 from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.report.evidence import save_evidence
@@ -34,6 +35,7 @@ from testbed.report.verdicts import CONTROL, GUARD_ON, Row, Verdict, merge, mode
 
 pytest_plugins = [
     "testbed.aws.fixtures",
+    "testbed.gitops.fixtures",
     "testbed.pipelines.fixtures",
     "testbed.rollouts.fixtures",
     "testbed.traffic.fixtures",
@@ -61,6 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--testbed-report", type=Path, default=Path(".testbed"), metavar="FOLDER", help="report and evidence go here")
     aws_fixtures.add_options(parser)
+    gitops_fixtures.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:

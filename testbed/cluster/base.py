@@ -32,6 +32,8 @@ class ClusterSpec(BaseModel):
     """Port of the API server on loopback; a free one without it. Embedded backend."""
     time_scale: float = Field(default=60, ge=1)
     """The platform's waiting times (of alerts, of canary analyses) are divided by this; reports say so."""
+    addons: list[str] | None = None
+    """Its add-ons; without it those of the platform."""
     context: str | None = None
     """Context of the kubeconfig; its current one without it. Existing backend."""
 
