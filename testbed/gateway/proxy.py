@@ -16,7 +16,7 @@ from testbed.gateway.plan import Configuration
 
 APPLIED_WITHIN = 5.0
 """Seconds; Envoy takes milliseconds."""
-EVERY = 0.01
+EVERY = 0.05
 UNREACHED = (aiohttp.ClientError, TimeoutError, OSError)
 
 
