@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from testbed.addons.base import AddOn
 from testbed.addons.crds import ArgoCdCrds, FlaggerCrds, GatewayApiCrds
 from testbed.addons.gatekeeper import Gatekeeper
+from testbed.addons.gateway import Gateway
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
 from testbed.addons.workloads import Workloads
@@ -18,6 +19,7 @@ _ALL: tuple[type[AddOn], ...] = (
     ArgoCdCrds,
     FlaggerCrds,
     GatewayApiCrds,
+    Gateway,
     TenantWorkspace,
     CanaryPolicy,
     Workloads,

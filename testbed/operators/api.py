@@ -6,7 +6,7 @@ The official client's models would take more memory than the rest of the operato
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -16,6 +16,7 @@ from testbed.operators import metrics
 
 Body = dict[str, Any]
 TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=5)
+WATCH_SECONDS = 300
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
 """What a request raises when the API server was not reached."""
@@ -148,6 +149,29 @@ class Api:
         head = {"apiVersion": resource.api_version, "kind": resource.kind}
         items = [head | item for item in answer.get("items") or []]
         return items, int(answer["metadata"]["resourceVersion"])
+
+    async def watch(self, resource: Resource, version: int) -> AsyncIterator[tuple[str, Body]]:
+        """Changes of all objects of a kind after a version, until the API server ends the watch.
+
+        Raises:
+            ApiError: The server said no; 410 when the version is too old, and a new list is needed.
+            aiohttp.ClientError: The server was not reached.
+        """
+        params = {"watch": "true", "resourceVersion": str(version), "timeoutSeconds": str(WATCH_SECONDS)}
+        head = {"apiVersion": resource.api_version, "kind": resource.kind}
+        timeout = aiohttp.ClientTimeout(total=WATCH_SECONDS + 10, sock_connect=5)
+        async with self._connected().get(resource.path(), params=params, timeout=timeout) as answer:
+            if answer.status >= 400:
+                raise _error(answer.status, answer.reason or "", await answer.text())
+            part = b""
+            async for chunk in answer.content.iter_any():  # a line may be longer than aiohttp's limit for one
+                *lines, part = (part + chunk).split(b"\n")
+                for line in lines:
+                    event = json.loads(line)
+                    found = event["object"]
+                    if event["type"] == "ERROR":
+                        raise ApiError(int(found.get("code") or 500), found.get("reason", ""), found.get("message", ""))
+                    yield event["type"], head | found
 
     async def apply(self, resource: Resource, manifest: Body) -> Body:
         """Server-side apply: the fields in `manifest` become ours, whoever changed them."""

@@ -69,11 +69,13 @@ def roll_out(kube: KubeClient, namespace: str, deployment: Manifest, *, timeout:
     wait_until(f"Deployment {namespace}/{name} is rolled out", probe, timeout=timeout)
 
 
-def ask(pod: Manifest, path: str = "/", *, port: int = 9898, timeout: float = 10) -> tuple[int, dict[str, str], str]:
+def ask(
+    pod: Manifest, path: str = "/", *, method: str = "GET", port: int = 9898, timeout: float = 10
+) -> tuple[int, dict[str, str], str]:
     """Status, headers and text of a page that a pod serves; raises OSError where nobody listens."""
     connection = http.client.HTTPConnection(loopback_of(pod["status"]["podIP"]), port, timeout=timeout)
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         answer = connection.getresponse()
         return answer.status, dict(answer.headers), answer.read().decode()
     finally:
