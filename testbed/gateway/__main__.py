@@ -24,10 +24,9 @@ def _translated(address: str) -> str:
         return address
 
 
-async def _run(kubeconfig: Path, folder: Path, admin: str, discovery: int) -> None:
+async def _run(kubeconfig: Path, folder: Path, admin: str) -> None:
     kube = Kube(kubeconfig)
     proxy = Proxy(folder, admin)
-    await proxy.discovery.start(discovery)
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
@@ -54,11 +53,10 @@ def main() -> None:
     parser.add_argument("--kubeconfig", type=Path, required=True, help="whose rights the controller has; JSON")
     parser.add_argument("--folder", type=Path, required=True, help="where Envoy watches its configuration")
     parser.add_argument("--admin", required=True, help="URL of Envoy's admin API")
-    parser.add_argument("--discovery", type=int, required=True, help="port on loopback where Envoy asks for endpoints")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        asyncio.run(_run(options.kubeconfig, options.folder, options.admin, options.discovery))
+        asyncio.run(_run(options.kubeconfig, options.folder, options.admin))
     except TestbedError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)

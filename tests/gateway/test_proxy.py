@@ -22,7 +22,7 @@ from testbed.gateway import envoy
 from testbed.gateway.backends import Backend, Endpoint
 from testbed.gateway.matching import Rule
 from testbed.gateway.plan import Configuration
-from testbed.gateway.proxy import NotApplied, Proxy
+from testbed.gateway.proxy import PortRefused, Proxy
 from testbed.pages import NOT_SERVED, page
 from testbed.ports import LOOPBACK, free_ports
 from testbed.wait import wait_until
@@ -60,11 +60,11 @@ class Running:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, self.admin, self.metrics, self.discovery = free_ports(4)
+        self.port, self.admin, self.metrics = free_ports(3)
         for name in ("lds.json", "cds.json"):
             envoy.write(folder / name, [])
         start = folder / "bootstrap.json"
-        start.write_text(json.dumps(envoy.bootstrap(folder, self.admin, self.metrics, self.discovery)))
+        start.write_text(json.dumps(envoy.bootstrap(folder, self.admin, self.metrics)))
         argv = [str(binary()), "-c", str(start), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
         self.process = subprocess.Popen(argv)
         wait_until(
@@ -76,7 +76,6 @@ class Running:
 
     def apply(self, wanted: Configuration) -> None:
         async def applied(proxy: Proxy) -> None:
-            await proxy.discovery.start(self.discovery)
             try:
                 await proxy.apply(wanted)
             finally:
@@ -153,9 +152,9 @@ def test_a_port_that_is_taken_is_told(running: Running, backends: list[Endpoint]
         taken.bind((LOOPBACK, 0))
         taken.listen()
         wanted.hosts[taken.getsockname()[1]] = {}
-        with pytest.raises(NotApplied, match="already in use") as refusal:
+        with pytest.raises(PortRefused, match="already in use") as refusal:
             running.apply(wanted)
-        assert refusal.value.refused
+        assert refusal.value.port == taken.getsockname()[1]
         assert running.get() == (200, backends[0].address)
         del wanted.hosts[taken.getsockname()[1]]
     running.apply(wanted)
