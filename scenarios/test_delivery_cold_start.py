@@ -1,0 +1,34 @@
+"""A new pod is slow for its first seconds: that alone must not roll a good release back."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed.incident import Incident
+from testbed.rollouts.fixtures import NEEDS, Guarded
+from testbed.rollouts.outcome import Outcome
+from testbed.rollouts.release import AFTER, Release
+from testbed.rollouts.weakened import LATENCY, NoHook
+from testbed.sla import SlaRecorder
+from testbed.workloads.faults import Faults
+
+# Flagger lets a pod be 10 s old before its first request; then, or after the warm-up of 5 s, the users come.
+COLD_START = Faults(cold_start_seconds=11.5, cold_start_latency_ms=2500)
+WARMED = Release("cold", faults=COLD_START, rate=40)
+COLD = Release("cold-unwarmed", faults=COLD_START, rate=40, without=NoHook("warm-up"))
+
+
+@pytest.mark.needs(*NEEDS)
+@pytest.mark.releases(WARMED, COLD)
+@pytest.mark.scenario(guard=Guarded("the warm-up", COLD), on="delivery")
+def test_a_cold_start_is_no_bad_release(guard: str, rollout: Outcome, sla: SlaRecorder) -> None:
+    """Given the warm-up, when a version with a cold start is released, then no check fails and it is promoted."""
+    slow = rollout.heard(f"advancement {LATENCY}")
+    if slow is not None:
+        assert rollout.load.releases[AFTER].latency.max > 2, "the fault acted: the first users met the cold start"
+        assert rollout.phase == "Failed"
+        raise Incident(f"a good release was rolled back: {slow}")
+    assert rollout.heard("Pre-rollout check warm-up passed") is not None
+    assert (rollout.phase, rollout.primary) == ("Succeeded", AFTER)
+    assert rollout.load.lost == 0
+    sla.record("release-promoted", rollout.first("Succeeded") - rollout.released)
