@@ -25,7 +25,7 @@ def test_missing_dependency_is_caught_before_apply(
 ) -> None:
     """Given an EKS component that forgot iam-baseline, when it goes through the pipeline, then it is not applied."""
     admin = aws.admin(ACCOUNT)
-    eks = infra_cloud.component(ACCOUNT, "eks") / "terragrunt.hcl"
+    eks = infra_cloud.tree / "live" / "_envcommon" / "eks.hcl"
     forgotten, count = DECLARATION.subn("", eks.read_text())
     assert count == 1
     eks.write_text(forgotten)

@@ -11,9 +11,10 @@ from testbed.addons.operators import TenantWorkspace
 from testbed.cluster.client import NOT_YET
 from testbed.incident import Incident
 from testbed.operator_guards import Leading
+from testbed.percentile import percentile
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
-from testbed.tenancy import Tenancy, percentile
+from testbed.tenancy import Tenancy
 from testbed.wait import wait_until
 
 pytestmark = pytest.mark.needs("gatekeeper", "tenant-workspace", "operator-processes")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import statistics
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -206,11 +205,3 @@ def pod(name: str, **resources: dict[str, str]) -> Manifest:
     if resources:
         container["resources"] = resources
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}}
-
-
-def percentile(values: Iterable[float], percent: int) -> float:
-    """A percentile, by the nearest rank from above."""
-    ordered = sorted(values)
-    if len(ordered) < 2:
-        return ordered[0]
-    return statistics.quantiles(ordered, n=100, method="inclusive")[percent - 1]

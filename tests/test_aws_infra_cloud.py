@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from testbed.aws.cloud import Cloud
-from testbed.aws.distribution import PROVIDER, Distribution
+from testbed.aws.distribution import PROVIDERS, Distribution
 from testbed.aws.localstack import COMPONENT
 from testbed.aws.pipeline import verify_policies
 from testbed.aws.terragrunt import RunFailed, Terragrunt
@@ -69,7 +69,7 @@ def test_a_provider_that_cannot_be_built_is_a_clear_error(
         (cache / "tools" / tool).symlink_to(ready / tool)
     monkeypatch.setenv("GOPROXY", "off")
     monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
-    with pytest.raises(TestbedError, match=PROVIDER) as refused:
+    with pytest.raises(TestbedError, match=PROVIDERS["built"]) as refused:
         Terragrunt(aws, Toolchain(cache=cache), tmp_path / "work", REPOSITORY)
     assert refused.value.fix
 

@@ -28,6 +28,7 @@ class Workloads(AddOn):
     """The agent that plays the kubelets, and the policy that gives it its pods."""
 
     name = "workloads"
+    lane = "delivery"
     tools = tuple(image.tool for image in IMAGES)
     capabilities = frozenset({"simulated-nodes"})
 

@@ -1,14 +1,14 @@
 """LocalStack as a container, for machines with a Docker engine (`--testbed-aws=container`).
 
 The image is LocalStack's own of the same version, run with our gateway in the place of its entry point, so that both
-backends behave alike. Needs the package `testcontainers` and an engine.
+backends behave alike. Needs the extra `container` (testcontainers) and an engine.
 """
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from testbed.errors import UsageError
 
@@ -35,7 +35,7 @@ class LocalStackContainer:
             raise UsageError(
                 "LocalStack cannot run in a container",
                 why="the package testcontainers is not installed",
-                fix="pip install testcontainers, or use the default backend `process`",
+                fix="pip install 'platform-testbed[container]', or use the default backend `process`",
             )
         import docker
 
@@ -56,9 +56,10 @@ class LocalStackContainer:
         from testbed.aws.localstack import GATEWAY, settings
 
         self._localstack.issuers.mkdir(parents=True, exist_ok=True)
+        port = int(self._localstack.endpoint.rsplit(":", 1)[1])
         container = (
             DockerContainer(IMAGE)
-            .with_bind_ports(4566, ("127.0.0.1", int(self._localstack.endpoint.rsplit(":", 1)[1])))
+            .with_bind_ports(4566, cast(Any, ("127.0.0.1", port)))  # docker's own form of it, which the hint lacks
             .with_volume_mapping(str(GATEWAY), "/gateway", "ro")
             .with_volume_mapping(str(Path(jwt.__file__).parent), "/gateway-packages/jwt", "ro")
             .with_volume_mapping(str(self._localstack.issuers), "/issuers", "ro")

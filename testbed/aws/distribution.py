@@ -13,10 +13,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from testbed.cluster import Fidelity
 from testbed.errors import UsageError
 from testbed.toolchain import Toolchain
 
-PROVIDER = "terraform-provider-aws"
+PROVIDERS = {"built": "terraform-provider-aws", "full": "terraform-provider-aws-full"}
+"""Tools by where the provider comes from."""
 PROVIDER_VERSION = "6.34.0"
 OLDEST = (1, 10)
 """Locks in S3 without DynamoDB (`use_lockfile`) came with this version, in OpenTofu and in Terraform."""
@@ -32,15 +34,16 @@ class Distribution(BaseModel):
 
     engine: Literal["tofu", "terraform"] = "tofu"
     """OpenTofu, built like every tool; or the Terraform on PATH, of whatever version the team has from 1.10 on."""
-    provider: Literal["built", "direct"] = "built"
-    """The one that is built from its source once; or `direct`: `init` fetches it from the engine's registry."""
+    provider: Literal["built", "full", "direct"] = "built"
+    """Built from its source with the services that the platform uses; `full`: with all services, which takes 20 minutes
+    on two cores; `direct`: `init` fetches it from the engine's registry."""
 
     def tools(self) -> list[str]:
         """What has to be built for it."""
         return [
             *(["tofu"] if self.engine == "tofu" else []),
             "terragrunt",
-            *([PROVIDER] if self.provider == "built" else []),
+            *([PROVIDERS[self.provider]] if self.provider in PROVIDERS else []),
         ]
 
     def program(self, toolchain: Toolchain) -> Path:
@@ -82,17 +85,41 @@ class Distribution(BaseModel):
             plugins.mkdir(parents=True, exist_ok=True)
             config.write_text(f'plugin_cache_dir = "{plugins}"\nprovider_installation {{\n  direct {{}}\n}}\n')
         else:
-            mirror = _mirror(toolchain.ensure([PROVIDER])[PROVIDER], work)
+            tool = PROVIDERS[self.provider]
+            mirror = _mirror(toolchain.ensure([tool])[tool], work)
             config.write_text(f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror}"\n  }}\n}}\n')
         return config
 
     def variables(self) -> dict[str, str]:
         """What a child sees of the user's environment besides the usual: the way to the registry, if it needs one."""
-        if self.provider == "built":
+        if self.provider in PROVIDERS:
             return {}
         passed = {name: os.environ[name] for name in NETWORK if name in os.environ}
         # The emulation is never asked through a proxy.
         return passed | {"NO_PROXY": ",".join(filter(None, ["127.0.0.1", passed.get("NO_PROXY")]))}
+
+    def remedy(self, output: str) -> str:
+        """What to do about a run that failed with this output."""
+        if self.provider == "built" and re.search(r"does not support (resource type|data source)", output):
+            return (
+                "the provider is built with the platform's services alone: "
+                'set provider = "full" (or "direct") in [tool.testbed.infra_cloud]'
+            )
+        return "correct what the output names"
+
+    def fidelity(self, toolchain: Toolchain) -> list[Fidelity]:
+        """What is left out of the provider."""
+        if self.provider != "built":
+            return []
+        (tool,) = toolchain.find([PROVIDERS["built"]])
+        services = len(tool.parts.keep) if tool.parts is not None else 0
+        return [
+            Fidelity(
+                part=f"AWS provider {PROVIDER_VERSION}",
+                real="upstream's code",
+                simulated=f'built with {services} of its services (provider = "full" builds all of them)',
+            )
+        ]
 
 
 def _mirror(binary: Path, work: Path) -> Path:

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from testbed.aws.accounts import REGION, find_account
 from testbed.aws.environment import Credentials, own_process_scrubbed
+from testbed.errors import UsageError
 from testbed.sharing import leave, run_folder
 from testbed.showing import make_ready
 from testbed.toolchain import Toolchain
@@ -38,14 +39,26 @@ def add_options(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def aws(request: pytest.FixtureRequest) -> Iterator[Cloud]:
-    """Seven accounts: one emulation for the session, shared by all workers of pytest-xdist; the last one stops it."""
-    from testbed.aws.cloud import Cloud
+    """Seven accounts: one emulation for the session, shared by all workers of pytest-xdist; the last one stops it.
 
+    Skips what needs it, or fails it with `--testbed-strict`, where it should run in a container and no engine answers.
+    """
+    from testbed.aws.cloud import Cloud
+    from testbed.aws.container import LocalStackContainer
+
+    backend = request.config.getoption("--testbed-aws")
+    if backend == "container":
+        try:
+            LocalStackContainer.require_engine()
+        except UsageError as error:
+            if request.config.getoption("--testbed-strict"):
+                raise
+            pytest.skip(f"{error.what} ({error.why})")
     folder, lock = run_folder("aws")
     with FileLock(lock):
         cloud = Cloud.attach(folder)
         if cloud is None:
-            cloud = Cloud.up(folder, Toolchain(), request.config.getoption("--testbed-aws"))
+            cloud = Cloud.up(folder, Toolchain(), backend)
         else:
             cloud.supervisor.lease()
     with own_process_scrubbed(cloud.endpoint, cloud.folder / "home"):

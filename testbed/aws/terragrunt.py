@@ -103,8 +103,8 @@ class Terragrunt:
         return self.cloud.supervisor
 
     def fidelity(self) -> list[Fidelity]:
-        """What is real and what is simulated: as the cloud says."""
-        return self.cloud.fidelity()
+        """What is real and what is simulated: as the cloud says, and what the provider lacks."""
+        return self.cloud.fidelity() + self.distribution.fidelity(self._toolchain)
 
     def use_root(self, text: str) -> None:
         """Replace the live tree's root, less the arguments that guards took away."""
@@ -265,7 +265,7 @@ class Terragrunt:
             raise RunFailed(
                 f"`terragrunt {' '.join(arguments)}` failed in {folder.relative_to(self.tree)}",
                 why=result.output[-3000:],
-                fix="correct what the output names",
+                fix=self.distribution.remedy(result.output),
                 output=result.output,
             )
         return result

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import psutil
 
-from testbed.bench import load, peers
-from testbed.bench.figures import Figure, percentile
+from testbed.bench import gateway, load, peers
+from testbed.bench.figures import Figure
 from testbed.cluster import ClusterSpec, EmbeddedCluster, NodeGroup
 from testbed.config import PlatformSpec
 from testbed.paths import kept_folder
+from testbed.percentile import percentile
 from testbed.platform import Platform
 from testbed.supervisor import Supervisor
 from testbed.toolchain import Toolchain
@@ -34,6 +35,8 @@ class Bench:
         rounds: How often each start is measured.
         requests: Admission requests.
         pods: Pods of the scheduling case.
+        rate: Requests per second of the gateway case.
+        seconds: How long each load of the gateway case lasts.
         tick: Hears progress: what, done, of how many.
     """
 
@@ -44,12 +47,16 @@ class Bench:
         rounds: int = 3,
         requests: int = 1000,
         pods: int = 1000,
+        rate: int = 5000,
+        seconds: int = 30,
         tick: Callable[[str, int, int], None] = lambda what, done, total: None,
     ) -> None:
         self.toolchain = toolchain
         self.rounds = rounds
         self.requests = requests
         self.pods = pods
+        self.rate = rate
+        self.seconds = seconds
         self.tick = tick
 
     @contextmanager
@@ -173,9 +180,9 @@ class Bench:
                 samples = load.admission_seconds(
                     platform.cluster, self.requests, lambda done, total: self.tick("admission", done, total)
                 )
-            for share in (0.5, 0.99):
-                value = percentile(samples, share) * 1000
-                name = f"admission p{share * 100:.0f} {label}"
+            for percent in (50, 99):
+                value = percentile(samples, percent) * 1000
+                name = f"admission p{percent} {label}"
                 figures.append(Figure(name=name, unit="ms", samples=[value], note=f"{self.requests} dry-run requests"))
         return figures
 
@@ -188,6 +195,17 @@ class Bench:
             )
         return [Figure(name=f"{self.pods} pods Running", unit="s", samples=[seconds], note=f"{nodes.count} nodes")]
 
+    def gateway(self) -> list[Figure]:
+        """The case study's peak through the gateway, and past it."""
+        with self._platform(PlatformSpec(addons=gateway.ADDONS)) as (platform, _):
+            return gateway.figures(
+                platform,
+                rate=self.rate,
+                seconds=self.seconds,
+                rounds=self.rounds,
+                tick=lambda done: self.tick("gateway", done, self.rounds),
+            )
+
 
 CASES: dict[str, Callable[[Bench], list[Figure]]] = {
     "control-plane": Bench.control_plane,
@@ -196,4 +214,5 @@ CASES: dict[str, Callable[[Bench], list[Figure]]] = {
     "memory": Bench.memory,
     "admission": Bench.admission,
     "scheduling": Bench.scheduling,
+    "gateway": Bench.gateway,
 }

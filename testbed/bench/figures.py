@@ -32,12 +32,6 @@ class Figure(BaseModel):
         return None if self.target is None else self.median <= self.target
 
 
-def percentile(samples: Iterable[float], share: float) -> float:
-    """The value that `share` (0..1) of the samples do not exceed (nearest rank)."""
-    ordered = sorted(samples)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
 def render(figures: Iterable[Figure]) -> Table:
     """Figures as a table: median, spread, target."""
     table = Table("figure", "median", "min", "max", "n", "target", "note", title="Benchmark")

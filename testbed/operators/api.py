@@ -6,46 +6,21 @@ The official client's models would take more memory than the rest of the operato
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 from kopf import ConnectionInfo
 
 from testbed.operators import metrics
+from testbed.operators.resource import Body, Resource
 
-Body = dict[str, Any]
+__all__ = ["UNREACHABLE", "Api", "ApiError", "Body", "NotLeading", "Resource"]
+
 TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=5)
+WATCH_SECONDS = 300
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
 """What a request raises when the API server was not reached."""
-
-
-class Resource(NamedTuple):
-    """A kind with the path by which the API serves it."""
-
-    api_version: str
-    kind: str
-    plural: str
-    namespaced: bool = True
-
-    @property
-    def group(self) -> str:
-        """The API group; empty for the core."""
-        return self.api_version.rpartition("/")[0]
-
-    @property
-    def version(self) -> str:
-        """The version within its group."""
-        return self.api_version.rpartition("/")[2]
-
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
-        """The path of its collection, or of one object."""
-        parts = ["apis" if self.group else "api", self.api_version]
-        if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        parts += [self.plural, *([name] if name else []), *([subresource] if subresource else [])]
-        return "/" + "/".join(parts)
 
 
 class ApiError(Exception):
@@ -148,6 +123,29 @@ class Api:
         head = {"apiVersion": resource.api_version, "kind": resource.kind}
         items = [head | item for item in answer.get("items") or []]
         return items, int(answer["metadata"]["resourceVersion"])
+
+    async def watch(self, resource: Resource, version: int) -> AsyncIterator[tuple[str, Body]]:
+        """Changes of all objects of a kind after a version, until the API server ends the watch.
+
+        Raises:
+            ApiError: The server said no; 410 when the version is too old, and a new list is needed.
+            aiohttp.ClientError: The server was not reached.
+        """
+        params = {"watch": "true", "resourceVersion": str(version), "timeoutSeconds": str(WATCH_SECONDS)}
+        head = {"apiVersion": resource.api_version, "kind": resource.kind}
+        timeout = aiohttp.ClientTimeout(total=WATCH_SECONDS + 10, sock_connect=5)
+        async with self._connected().get(resource.path(), params=params, timeout=timeout) as answer:
+            if answer.status >= 400:
+                raise _error(answer.status, answer.reason or "", await answer.text())
+            part = b""
+            async for chunk in answer.content.iter_any():  # a line may be longer than aiohttp's limit for one
+                *lines, part = (part + chunk).split(b"\n")
+                for line in lines:
+                    event = json.loads(line)
+                    found = event["object"]
+                    if event["type"] == "ERROR":
+                        raise ApiError(int(found.get("code") or 500), found.get("reason", ""), found.get("message", ""))
+                    yield event["type"], head | found
 
     async def apply(self, resource: Resource, manifest: Body) -> Body:
         """Server-side apply: the fields in `manifest` become ours, whoever changed them."""

@@ -34,6 +34,9 @@ def save_evidence(platform: Platform, root: Path, name: str, namespaces: list[st
         for namespace in namespaces:
             objects = _read(lambda cluster=cluster, namespace=namespace: _objects(cluster, namespace))
             _write(folder / f"{cluster.name}-{namespace}.json", objects)
+            pods = platform.supervisor.folder / "logs" / "pods" / cluster.name  # of the add-on workloads
+            for log in sorted(pods.glob(f"{namespace}_*/*.log")):
+                (folder / f"{cluster.name}-{log.parent.name}-{log.name}").write_text(log_tail(log, lines=LOG_LINES))
     return folder
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from testbed.errors import TestbedError, UsageError
+from testbed.toolchain.changed import changed_module
 from testbed.toolchain.go import Go
 from testbed.toolchain.lock import BUILD_FLAGS, Tool
 from testbed.toolchain.watched import watched
@@ -46,6 +47,11 @@ def compile_tool(go: Go, tool: Tool, output: Path, scratch: Path, report: Report
     flags = [*BUILD_FLAGS, f"-ldflags={tool.ldflags()}"]
     if tool.tags:
         flags.append(f"-tags={','.join(tool.tags)}")
+    if tool.patches or tool.parts is not None:
+        report("copying the module", 0, 0)
+        module = module_folder(go, tool, scratch)
+        modfile = changed_module(module, tool.folder, tool.version_of, tool.patches, tool.parts, scratch)
+        flags.append(f"-modfile={modfile}")
     stale = _stale_packages(go, tool, flags, scratch, report)
     done = 0
     with _running(go, tool, ["build", "-v", *flags, "-o", str(output), tool.package], scratch) as build:

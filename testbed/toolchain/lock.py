@@ -10,6 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from testbed.errors import UsageError
+from testbed.toolchain.changed import Patch
+from testbed.toolchain.parts import Parts
 
 LOCK = Path(__file__).parent
 """The folder with `tools.toml` and `modules/`."""
@@ -36,6 +38,10 @@ class Tool(BaseModel):
     """Linker variables, with {version}, {major} and {minor} filled in."""
     tags: list[str] = []
     """Build tags: they leave out what a run does not use."""
+    patches: list[Patch] = []
+    """Changes of upstream's source, each with its reason."""
+    parts: Parts | None = None
+    """Which of the program's parts are built; all of them without it."""
     assets: list[str] = []
     """Globs below the module's own folder: upstream manifests that the add-ons install from."""
     seconds: float = Field(default=60, gt=0)
@@ -58,8 +64,9 @@ class Tool(BaseModel):
     def digest(self) -> str:
         """SHA-256 over all that decides what the binary is, except Go's version and the platform."""
         digest = hashlib.sha256()
-        # Without the tags of tools that have none, so that what was built before tags existed stays valid.
-        entry = self.model_dump_json(exclude={"folder", "seconds"} | (set() if self.tags else {"tags"}))
+        # Without what a tool does not have, so that what was built before these fields existed stays valid.
+        unset = {name for name in ("tags", "patches", "parts") if not getattr(self, name)}
+        entry = self.model_dump_json(exclude={"folder", "seconds"} | unset)
         digest.update("\0".join([entry, *BUILD_FLAGS]).encode())
         for source in sorted(self.folder.iterdir()):
             if source.suffix in {".mod", ".sum", ".go"}:

@@ -93,6 +93,7 @@ class Container:
         self._ending = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
         self._began = 0.0
+        self._lost: Body = {}
         self._image_id = self._container_id = ""
         if before is not None:
             self._take_over(before)
@@ -110,9 +111,11 @@ class Container:
                     "finishedAt": now(),
                 }
             }
+            self._lost = self.last_state["terminated"]
             self.restarts += 1
         elif "terminated" in state:
             self.last_state = state
+            self._lost = state["terminated"]
             self.restarts += 1
         else:
             self.last_state = before.get("lastState") or {}
@@ -151,6 +154,11 @@ class Container:
         """
         code: int | None = None
         crashes = 0
+        if self._lost and (policy == "Never" or (policy == "OnFailure" and not self._lost["exitCode"])):
+            self.restarts -= 1
+            self.last_state = {}
+            self._set(terminated=self._lost)
+            return int(self._lost["exitCode"])
         clock = asyncio.get_running_loop()
         while not self._ending.is_set():
             if code is not None:

@@ -59,7 +59,7 @@ class Faults(BaseModel):
     crash_after_requests: int = Field(default=0, ge=0)
     """The process exits with code 2 at this request."""
     flag: str = ""
-    """The feature flag behind which all of it is; empty for always. The cold start is not waited for a flag."""
+    """The feature flag behind which all of it is; empty for always."""
     path: str = ""
     """Only requests whose path begins so; empty for all."""
 

@@ -19,7 +19,8 @@ from testbed.workloads.kube import UNREACHABLE, ApiError, Kube
 Body = dict[str, Any]
 log = logging.getLogger(__name__)
 RETRY = 0.5
-NOT_FOUND, CONFLICT, INVALID = 404, 409, 422
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+NOT_FOUND, CONFLICT = 404, 409
 
 
 class PodRunner:
@@ -69,6 +70,7 @@ class PodRunner:
         self._start_time = before.get("startTime") or now()
         self._dirty = asyncio.Event()
         self._written: Body = {}
+        self._conditions = status.by_type(before)
         self._tasks: list[asyncio.Task[Any]] = []
         self._end: asyncio.Task[None] | None = None
 
@@ -98,6 +100,7 @@ class PodRunner:
         """Begin; a pod that is over already, or being deleted, only ends."""
         for folder in (self.folder, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._tell_what_is_missing()
         if self._over:
             if "deletionTimestamp" in self.body["metadata"]:
                 self._tasks.append(asyncio.create_task(self._finalize()))
@@ -108,11 +111,30 @@ class PodRunner:
             self.changed()
         self.see(self.body)
 
+    def _tell_what_is_missing(self) -> None:
+        """Say which of the pod's volumes its processes will not find."""
+        used = {
+            mount["name"]
+            for field in ("initContainers", "containers")
+            for container in self.body["spec"].get(field) or []
+            for mount in container.get("volumeMounts") or []
+            if not mount["mountPath"].startswith(SERVICE_ACCOUNT)  # in every pod, whether it is wanted or not
+        }
+        if used:
+            self.event(
+                "Warning", "FailedMount", f"the testbed mounts no volumes; missing are: {', '.join(sorted(used))}"
+            )
+
     def see(self, body: Body) -> None:
         """A newer object of this pod."""
         self.body = body
         if "deletionTimestamp" in body["metadata"] and self._end is None:
             self._end = asyncio.create_task(self._terminate())
+        stored, written = status.by_type(body.get("status")), status.by_type(self._written)
+        changed = stored.get("Ready", {}).get("status") != written.get("Ready", {}).get("status")
+        if written and (changed or body["spec"].get("readinessGates")):
+            self._written = {}  # somebody else wrote it (a node that seemed dead), or a gate has changed
+            self.changed()
 
     def kill(self) -> None:
         """Its processes end at once, and nothing is told any more: its node is dead, or its object gone."""
@@ -210,7 +232,9 @@ class PodRunner:
         found: Body = {
             "phase": phase,
             "observedGeneration": self.body["metadata"].get("generation", 1),
-            "conditions": status.conditions(self.body, self.containers, self._initialized, phase, now()),
+            "conditions": status.conditions(
+                self.body, self.containers, self._initialized, phase, self._conditions, now()
+            ),
             "hostIP": self.host,
             "hostIPs": status.replaced([self.host]),
             "podIP": self.address,
@@ -230,10 +254,9 @@ class PodRunner:
         wanted = self._status()
         if wanted == self._written:
             return
-        answer = await self._kube.patch(f"{self._path}/status", {"metadata": {"uid": self.uid}, "status": wanted})
+        await self._kube.patch(f"{self._path}/status", {"metadata": {"uid": self.uid}, "status": wanted})
         self._written = wanted
-        # What comes next must keep the times of these conditions, whenever the watch tells of them.
-        self.body = self.body | {"status": answer["status"]}
+        self._conditions = status.by_type(wanted)
 
     async def _keep_status(self) -> None:
         while True:

@@ -51,6 +51,8 @@ class Target:
                 return await self._run(probe["exec"]["command"], timeout)
         except TimeoutError:
             return False, f"no answer within {timeout:g} s"
+        except aiohttp.ClientConnectorError as error:
+            return False, f"connect to {error.host}:{error.port}: {error.os_error.strerror}"
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return False, str(error) or type(error).__name__
         return False, f"probes by {sorted(probe)} are not supported by the testbed"

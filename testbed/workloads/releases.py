@@ -28,15 +28,16 @@ def podinfo(
         tag: The release.
         container: Fields of the container to add or to replace (`resources`, `args`, probes...).
     """
-    probe = {"periodSeconds": 1, "timeoutSeconds": 5}
+    ready = {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 5}
+    alive = {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 5, "timeoutSeconds": 5}
     main: dict[str, Any] = {
         "name": "podinfo",
         "image": f"ghcr.io/stefanprodan/podinfo:{tag}",
         "args": [f"--port={port}"],
         "env": (faults or Faults()).env(),
         "ports": [{"name": "http", "containerPort": port}],
-        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, **probe},
-        "livenessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, **probe},
+        "readinessProbe": ready,
+        "livenessProbe": alive | {"initialDelaySeconds": 1},
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
     }
     labels = {"app": name}
@@ -69,11 +70,13 @@ def roll_out(kube: KubeClient, namespace: str, deployment: Manifest, *, timeout:
     wait_until(f"Deployment {namespace}/{name} is rolled out", probe, timeout=timeout)
 
 
-def ask(pod: Manifest, path: str = "/", *, port: int = 9898, timeout: float = 10) -> tuple[int, dict[str, str], str]:
+def ask(
+    pod: Manifest, path: str = "/", *, method: str = "GET", port: int = 9898, timeout: float = 10
+) -> tuple[int, dict[str, str], str]:
     """Status, headers and text of a page that a pod serves; raises OSError where nobody listens."""
     connection = http.client.HTTPConnection(loopback_of(pod["status"]["podIP"]), port, timeout=timeout)
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         answer = connection.getresponse()
         return answer.status, dict(answer.headers), answer.read().decode()
     finally:

@@ -30,9 +30,21 @@ def phase(containers: Sequence[Container], initialized: bool, policy: str, faile
     return "Pending" if waiting else "Running"
 
 
-def conditions(body: Body, containers: Sequence[Container], initialized: bool, phase: str, time: str) -> list[Body]:
-    """The conditions that a kubelet owns. A time is kept where the status is what it was."""
-    before = {entry["type"]: entry for entry in (body.get("status") or {}).get("conditions") or []}
+def by_type(status: Body | None) -> dict[str, Body]:
+    """A pod status's conditions by their types."""
+    return {entry["type"]: entry for entry in (status or {}).get("conditions") or []}
+
+
+def conditions(
+    body: Body, containers: Sequence[Container], initialized: bool, phase: str, last: dict[str, Body], time: str
+) -> list[Body]:
+    """The conditions that a kubelet owns.
+
+    Args:
+        last: Those that were written last: a time is kept where the status is what it was.
+        time: Of those that change now.
+    """
+    before = by_type(body.get("status"))
     done = phase in {"Succeeded", "Failed"}
     unready = [container.name for container in containers if not container.ready]
     wanted: dict[str, tuple[bool, str, str]] = {
@@ -50,7 +62,7 @@ def conditions(body: Body, containers: Sequence[Container], initialized: bool, p
     found = []
     for kind, (good, reason, message) in wanted.items():
         status = "True" if good else "False"
-        old = before.get(kind, {})
+        old = last.get(kind, {})
         entry = {
             "type": kind,
             "status": status,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
+import kopf
 import pytest
+
+from testbed.operators.runtime import _in_cluster
 
 
 @pytest.mark.parametrize(

@@ -152,8 +152,7 @@ def _identity(caller: Caller, request: Request) -> None:
         boundary = role.permissions_boundary_arn
     else:
         user = backend.get_user(caller.name)
-        documents = [_inline(policy) for policy in backend.get_all_user_policies(caller.name)]
-        documents += map(_document, user.managed_policies.values())
+        documents = [*user.policies.values(), *map(_document, user.managed_policies.values())]
         for group in backend.get_groups_for_user(caller.name):
             documents += [*group.policies.values(), *map(_document, group.managed_policies.values())]
         boundary = None
@@ -169,10 +168,6 @@ def _identity(caller: Caller, request: Request) -> None:
 
 def _document(policy: Any) -> str:
     return next(entry.document for entry in policy.versions if entry.version_id == policy.default_version_id)
-
-
-def _inline(policy: Any) -> str:
-    return policy["policy_document"] if isinstance(policy, dict) else policy
 
 
 def _service_control(caller: Caller, request: Request) -> None:

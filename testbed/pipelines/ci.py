@@ -1,0 +1,176 @@
+"""An organization's CI: its repositories, the check of their workflows, the runner, and where images go."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from testbed.aws.accounts import ACCOUNTS, SHARED_SERVICES
+from testbed.aws.cloud import Cloud
+from testbed.aws.issuers import GITHUB
+from testbed.cluster import Fidelity
+from testbed.errors import TestbedError
+from testbed.pipelines.registry import Registry
+from testbed.pipelines.runner import WORKFLOW, Run, Runner
+from testbed.supervisor import Supervisor, clean_environment
+from testbed.toolchain import Toolchain
+
+SERVICE = "orders"
+VALUES = f"services/{SERVICE}/dev/values.yaml"
+FIRST = f"image:\n  repository: 210000000003.dkr.ecr.eu-west-1.amazonaws.com/{SERVICE}\n  tag: none\n"
+AUTHOR = {f"GIT_{role}_{what}": "dana@example.com" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
+class WorkflowRefused(TestbedError):
+    """A policy does not accept a workflow; `why` has the violations."""
+
+
+class Pipelines:
+    """CI over a cloud.
+
+    Args:
+        cloud: Where images' credentials come from.
+        toolchain: Has act, crane, the registry and Conftest.
+        work: A private folder.
+        fixtures: The folder with `service` and `policy`.
+    """
+
+    def __init__(self, cloud: Cloud, toolchain: Toolchain, work: Path, fixtures: Path) -> None:
+        self.cloud = cloud
+        self.checked = True
+        """Whether workflows are checked before they run."""
+        self._work = work
+        self._fixtures = fixtures
+        self._conftest = toolchain.ensure(["conftest"])["conftest"]
+        self._git_server = work / "git"
+        self._infra_apps()
+        self.registry = Registry(cloud.supervisor, toolchain, work / "registry", self._password())
+        self.registry.start()
+        self.registry.push_base()
+        environment = cloud.environment(None) | {
+            "TESTBED_GIT_SERVER": str(self._git_server),
+            "TESTBED_REGISTRY": self.registry.address,
+        }
+        runs = work / "runs"
+        runs.mkdir()
+        self._runner = Runner(toolchain, runs, cloud.issuer(GITHUB), environment)
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The cloud's."""
+        return self.cloud.supervisor
+
+    def fidelity(self) -> list[Fidelity]:
+        """What is real and what is simulated."""
+        return [*self.cloud.fidelity(), self._runner.fidelity()]
+
+    def _password(self) -> str:
+        """The registry's password, as ECR gives it to whoever may ask."""
+        ecr = self.cloud.bootstrap(ACCOUNTS[SHARED_SERVICES]).client("ecr")
+        token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+        return base64.b64decode(token).decode().partition(":")[2]
+
+    def _git(self, folder: Path, *arguments: str) -> str:
+        environment = clean_environment() | AUTHOR | {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        if done.returncode:
+            raise TestbedError(f"git {arguments[0]} failed", why=done.stderr.strip(), fix=f"look at {folder}")
+        return done.stdout
+
+    def _infra_apps(self) -> None:
+        """The repository that pipelines deploy by, with the service's values for dev."""
+        self._git_server.mkdir(parents=True)
+        bare = self._git_server / "infra-apps.git"
+        self._git(self._git_server, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
+        clone = self._work / "seed"
+        self._git(self._git_server, "clone", "--quiet", str(bare), str(clone))
+        values = clone / VALUES
+        values.parent.mkdir(parents=True)
+        values.write_text(FIRST)
+        self._git(clone, "checkout", "--quiet", "-b", "main")
+        self._git(clone, "add", "--all")
+        self._git(clone, "commit", "--quiet", "--message=Begin")
+        self._git(clone, "push", "--quiet", "origin", "main")
+        shutil.rmtree(clone)
+
+    def deployments(self) -> list[str]:
+        """The subjects of the commits in infra-apps, oldest first, less the one that began it."""
+        log = self._git(self._git_server / "infra-apps.git", "log", "--reverse", "--format=%s", "main")
+        return log.splitlines()[1:]
+
+    def values(self) -> str:
+        """The service's values for dev."""
+        return self._git(self._git_server / "infra-apps.git", "show", f"main:{VALUES}")
+
+    def workflow(self) -> str:
+        """The text of the service's workflow."""
+        return (self._fixtures / "service" / WORKFLOW).read_text()
+
+    def check(self, workflow: str) -> None:
+        """Check a workflow against the platform's policy.
+
+        Raises:
+            WorkflowRefused: It has a static credential, or takes AWS credentials without a role.
+        """
+        path = self._work / "workflow.yaml"
+        path.write_text(workflow)
+        answer = subprocess.run(
+            [self._conftest, "test", "--output", "json", "--policy", self._fixtures / "policy", path],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=clean_environment(),
+        )
+        try:
+            messages = [found["msg"] for result in json.loads(answer.stdout) for found in result.get("failures") or []]
+        except json.JSONDecodeError:
+            raise TestbedError("conftest could not check a workflow", why=answer.stderr, fix="correct it") from None
+        if messages or answer.returncode:
+            raise WorkflowRefused(
+                "policy refuses the workflow", why="\n".join(messages) or answer.stderr, fix="take a role by OIDC"
+            )
+
+    def push(
+        self,
+        repository: str = f"example/{SERVICE}",
+        *,
+        branch: str = "main",
+        role: str = "",
+        secrets: Mapping[str, str] | None = None,
+        workflow: str | None = None,
+    ) -> Run:
+        """Push the service's code to a repository: its workflow is checked and run.
+
+        Args:
+            repository: OWNER/NAME on GitHub.
+            branch: That is pushed.
+            role: ARN of the role for images, the organization's variable `IMAGES_ROLE`.
+            secrets: The repository's secrets.
+            workflow: Text of its workflow, where it is another than the fixture's.
+
+        Raises:
+            WorkflowRefused: Before anything ran.
+        """
+        text = self.workflow() if workflow is None else workflow
+        if self.checked:
+            self.check(text)
+        return self._runner.run(
+            self._fixtures / "service",
+            repository,
+            branch=branch,
+            variables={"IMAGES_ROLE": role},
+            secrets={"INFRA_APPS_TOKEN": "not-needed-by-path", **(secrets or {})},
+            changed={str(WORKFLOW): text},
+        )
+
+    def close(self) -> None:
+        """Stop the registry."""
+        self.registry.stop()
