@@ -67,15 +67,13 @@ class PlatformSpec(BaseModel):
         addons = [tool for addon in addon_classes([*named]) for tool in addon.tools]
         return list(dict.fromkeys([*BACKENDS[self.backend].tools, *addons]))
 
-<<<<<<< HEAD
     def require_machine(self) -> None:
         """Refuse a machine that cannot have the backend's clusters; raises `UsageError`."""
         BACKENDS[self.backend].require_machine()
-=======
+
     def addons_of(self, cluster: ClusterSpec) -> list[str]:
         """The names of a cluster's add-ons."""
         return self.addons if cluster.addons is None else cluster.addons
->>>>>>> main
 
     def lacks(self, needs: set[str]) -> set[str]:
         """The capabilities among `needs`, and of the add-ons among them, that the backend does not have."""

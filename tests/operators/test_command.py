@@ -42,7 +42,7 @@ def test_refused(tmp_path: Path, arguments: list[str], words: str) -> None:
 
 
 def test_a_pod_finds_the_api_server_without_dns(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_name = kopf.ConnectionInfo(server="https://kubernetes.default.svc", token="t")  # noqa: S106
+    by_name = kopf.ConnectionInfo(server="https://kubernetes.default.svc", token="t")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     assert _in_cluster(by_name) == dataclasses.replace(by_name, server="https://10.96.0.1:443")
