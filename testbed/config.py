@@ -49,8 +49,13 @@ class PlatformSpec(BaseModel):
         names = [cluster.name for cluster in self.clusters]
         if len(set(names)) != len(names):
             raise UsageError("two clusters have the same name", why=", ".join(names), fix="give each its own name")
-        addons = [tool for addon in addon_classes(self.addons) for tool in addon.tools]
+        named = dict.fromkeys(name for cluster in self.clusters for name in self.addons_of(cluster))
+        addons = [tool for addon in addon_classes([*named]) for tool in addon.tools]
         return list(dict.fromkeys([*BACKENDS[self.backend].tools, *addons]))
+
+    def addons_of(self, cluster: ClusterSpec) -> list[str]:
+        """The names of a cluster's add-ons."""
+        return self.addons if cluster.addons is None else cluster.addons
 
     def lacks(self, needs: set[str]) -> set[str]:
         """The capabilities among `needs`, and of the add-ons among them, that the backend does not have."""

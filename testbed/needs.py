@@ -14,7 +14,7 @@ from testbed.config import PlatformSpec
 DOCUMENTATION = (
     "needs(*names, clusters=()): what a scenario needs. Names are add-ons "
     f"({', '.join(ADDONS)}) or capabilities of the backend ({', '.join(CAPABILITIES)}); "
-    "`clusters` are names of clusters beside the first"
+    "`clusters` are names of clusters beside the first, with the add-ons that are not for the hub alone"
 )
 
 
@@ -44,6 +44,7 @@ def addons_of(items: Iterable[pytest.Item], configured: Iterable[str]) -> list[s
 def clusters_of(items: Iterable[pytest.Item], spec: PlatformSpec) -> list[ClusterSpec]:
     """The first configured cluster and those that tests ask for by name; as configured where they are configured."""
     configured = {cluster.name: cluster for cluster in spec.clusters}
+    items = list(items)
     asked = {
         str(name)
         for item in items
@@ -52,9 +53,25 @@ def clusters_of(items: Iterable[pytest.Item], spec: PlatformSpec) -> list[Cluste
     }
     first = spec.clusters[0]
     extra = [
-        configured.get(name) or first.model_copy(update={"name": name, "api_port": None}) for name in sorted(asked)
+        configured.get(name)
+        or first.model_copy(update={"name": name, "api_port": None, "addons": _addons_beside(items, name)})
+        for name in sorted(asked)
     ]
     return [first, *(cluster for cluster in extra if cluster.name != first.name)]
+
+
+def _addons_beside(items: Iterable[pytest.Item], cluster: str) -> list[str]:
+    """The add-ons that a cluster beside the first gets: what the tests that ask for it need there."""
+    asking = [
+        item
+        for item in items
+        if any(cluster in marker.kwargs.get("clusters", ()) for marker in item.iter_markers("needs"))
+    ]
+    return [name for name in addons_of(asking, ()) if not ADDONS[name].hub_only and name not in _acted_on(asking)]
+
+
+def _acted_on(items: Iterable[pytest.Item]) -> set[str]:
+    return {name for addon in addons_of(items, ()) for name in ADDONS[addon].acts_on}
 
 
 def unmet(item: pytest.Item, spec: PlatformSpec) -> str:

@@ -36,7 +36,12 @@ class Platform:
         self.supervisor = supervisor
         self.clusters = {one.name: self._cluster(one, supervisor, toolchain) for one in spec.clusters}
         self.addons: dict[str, list[AddOn]] = {
-            name: [addon(cluster) for addon in addon_classes(spec.addons)] for name, cluster in self.clusters.items()
+            name: [
+                addon(cluster)
+                for addon in addon_classes(spec.addons_of(cluster.spec))
+                if not addon.hub_only or cluster is self.cluster
+            ]
+            for name, cluster in self.clusters.items()
         }
         self.timings: dict[str, float] = {}
         self.warm = False
@@ -85,6 +90,7 @@ class Platform:
             with ThreadPoolExecutor(max_workers=len(spec.clusters)) as pool:
                 for started in [pool.submit(platform._bring_up, name, say) for name in platform.clusters]:
                     started.result()
+            platform._join(say)
             platform._write_hand_over()
         except BaseException:
             with contextlib.suppress(Exception):
@@ -123,8 +129,19 @@ class Platform:
             self._snapshots.commit(key, part)
             self._record(f"{name}: snapshot saved", began, say)
 
+    def _join(self, say: Say) -> None:
+        """The hub's add-ons learn of the other clusters: not before these are up, and not in a snapshot."""
+        others = [cluster for cluster in self.clusters.values() if cluster is not self.cluster]
+        if others:
+            began = time.monotonic()
+            for addon in self.addons[self.cluster.name]:
+                addon.join(others)
+            self._record(f"{self.cluster.name}: other clusters joined", began, say)
+
     def _key(self, cluster: Cluster) -> str:
-        return self._snapshots.key(cluster.spec, self.spec.addons, self.spec.tools())
+        addons = self.addons[cluster.name]
+        tools = [*cluster.tools, *(tool for addon in addons for tool in addon.tools)]
+        return self._snapshots.key(cluster.spec, [addon.name for addon in addons], tools)
 
     def _restorable(self) -> bool:
         return all(
@@ -212,7 +229,13 @@ class Platform:
     def fidelity(self, of: Collection[str] | None = None) -> list[Fidelity]:
         """What is real and what is simulated in the clusters and the add-ons (in those named `of`)."""
         parts = [part for cluster in self.clusters.values() for part in cluster.fidelity()]
-        addons = [addon for addons in self.addons.values() for addon in addons if of is None or addon.name in of]
+        acted_on = {name for addons in self.addons.values() for addon in addons for name in addon.acts_on}
+        addons = [
+            addon
+            for addons in self.addons.values()
+            for addon in addons
+            if (of is None or addon.name in of) and addon.name not in acted_on
+        ]
         return parts + [addon.fidelity() for addon in addons]
 
     def _uninstall_where_others_live(self) -> None:

@@ -26,13 +26,14 @@ from testbed.fixtures import (
     refuse_unmet,
     sla,
 )
+from testbed.gitops import fixtures as gitops_fixtures
 from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.report.evidence import save_evidence
 from testbed.report.table import render, write_report
 from testbed.report.verdicts import CONTROL, GUARD_ON, Row, Verdict, merge, mode_of, record, row_of, scenario_of
 
-pytest_plugins = ["testbed.aws.fixtures", "testbed.pipelines.fixtures"]
+pytest_plugins = ["testbed.aws.fixtures", "testbed.gitops.fixtures", "testbed.pipelines.fixtures"]
 __all__ = ["cost_tags", "guard", "namespace", "platform", "sla"]
 _rows: list[Row] = []
 _runs: dict[str, Any] = {}
@@ -56,6 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--testbed-report", type=Path, default=Path(".testbed"), metavar="FOLDER", help="report and evidence go here")
     aws_fixtures.add_options(parser)
+    gitops_fixtures.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:

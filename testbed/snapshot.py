@@ -22,7 +22,7 @@ from testbed.toolchain import Toolchain
 
 KEPT = 4
 """Snapshots that are kept; the least recently used ones go."""
-CODE = ("addons", "cluster", "operators", "workloads")
+CODE = ("addons", "cluster", "gitops", "operators", "workloads")
 """Packages whose code decides what a platform stores."""
 
 
@@ -36,7 +36,7 @@ class Snapshots:
     def key(self, cluster: ClusterSpec, addons: Iterable[str], tools: Iterable[str]) -> str:
         """Names the snapshot of a cluster with add-ons. Clusters that differ only by name or port share it."""
         digest = hashlib.sha256()
-        digest.update(cluster.model_dump_json(exclude={"name", "api_port", "context"}).encode())
+        digest.update(cluster.model_dump_json(exclude={"name", "api_port", "context", "addons"}).encode())
         digest.update("\0".join(sorted(addons)).encode())
         for tool in self._toolchain.find(tools):
             digest.update(f"\0{tool.name} {tool.digest()}".encode())

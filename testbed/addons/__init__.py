@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from testbed.addons.argo_cd import ArgoCd
 from testbed.addons.base import AddOn
 from testbed.addons.crds import ArgoCdCrds, FlaggerCrds, GatewayApiCrds
 from testbed.addons.gatekeeper import Gatekeeper
 from testbed.addons.gateway import Gateway
+from testbed.addons.git_server import GitServer
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
 from testbed.addons.workloads import Workloads
@@ -22,6 +24,8 @@ _ALL: tuple[type[AddOn], ...] = (
     Gateway,
     TenantWorkspace,
     CanaryPolicy,
+    GitServer,
+    ArgoCd,
     Workloads,
 )
 ADDONS: dict[str, type[AddOn]] = {addon.name: addon for addon in _ALL}

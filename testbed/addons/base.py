@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import ClassVar
 
 from testbed.cluster import Cluster, Fidelity
@@ -23,6 +24,10 @@ class AddOn(ABC):
     """Scenarios that need it run on a platform with those of the same lane; see `testbed.lanes`."""
     tools: ClassVar[tuple[str, ...]] = ()
     """The binaries it needs."""
+    hub_only: ClassVar[bool] = False
+    """It runs on the platform's first cluster alone, and serves the others from there."""
+    acts_on: ClassVar[tuple[str, ...]] = ()
+    """Add-ons that only bring the custom resources which this one acts on."""
     capabilities: ClassVar[frozenset[str]] = frozenset()
     """What it needs of the backend: see `CAPABILITIES`."""
 
@@ -46,6 +51,9 @@ class AddOn(ABC):
     @abstractmethod
     def ready(self) -> None:
         """Wait until it works; raises `WaitTimeout` or `ComponentDied`."""
+
+    def join(self, clusters: Iterable[Cluster]) -> None:  # noqa: B027 - most add-ons know one cluster
+        """Learn of the platform's other clusters, once all of them are up. For add-ons of the hub."""
 
     @abstractmethod
     def uninstall(self) -> None:

@@ -1,0 +1,1 @@
+"""GitOps: the git server, repositories as users see them, and Argo CD as scenarios see it."""

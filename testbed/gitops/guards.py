@@ -1,0 +1,147 @@
+"""Guards of GitOps, and how each is taken away for the negative control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from testbed.addons.argo_cd import API, ArgoCd
+from testbed.gitops.components import NAMESPACE, SERVER
+from testbed.guards import EFFECTIVE_WITHIN
+from testbed.operator_guards import Leading
+from testbed.pages import NOT_SERVED, page
+from testbed.platform import Platform
+from testbed.wait import wait_until
+
+
+class Setting[T]:
+    """A setting of what a scenario deploys, which protects it; removed, it is deployed with another value.
+
+    Args:
+        on: The value that protects.
+        off: The one of the negative control.
+    """
+
+    def __init__(self, *, on: T, off: T) -> None:
+        self._on = on
+        self._off = off
+        self.value = on
+
+    @contextmanager
+    def removed(self, _: Platform) -> Iterator[None]:
+        """Have the scenario use the other value."""
+        self.value = self._off
+        try:
+            yield
+        finally:
+            self.value = self._on
+
+
+class PushEvents:
+    """The git server's webhooks to Argo CD; removed, Argo CD hears of a push at its next comparison only."""
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Send none, and send them again."""
+        argo = platform.addon(ArgoCd)
+        argo.git.set_webhooks([])
+        try:
+            yield
+        finally:
+            argo.announce()
+
+
+class Restarts:
+    """The restart of one of Argo CD's programs that dies, as Kubernetes restarts a pod; removed, it stays dead."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Switch restarts off, and on again with the program working."""
+        name = platform.cluster.component(self.role)
+        platform.supervisor.set_restart(name, False)
+        try:
+            yield
+        finally:
+            platform.supervisor.set_restart(name, True)
+            platform.supervisor.revive(name)
+            platform.addon(ArgoCd).wait_healthy(self.role)
+
+
+class Working:
+    """One of Argo CD's programs that works; removed, it is stopped."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Stop it, and start it again."""
+        name = platform.cluster.component(self.role)
+        platform.supervisor.stop([name])
+        if platform.supervisor.component(name).running:
+            raise RuntimeError(f"{name} could not be stopped")
+        try:
+            yield
+        finally:
+            platform.supervisor.revive(name)
+            platform.addon(ArgoCd).wait_healthy(self.role)
+
+
+class ConfinedProject:
+    """The AppProject of a tenant as its operator makes it; removed, it allows everything and the operator sleeps."""
+
+    EVERYTHING: ClassVar[dict[str, object]] = {
+        "sourceRepos": ["*"],
+        "destinations": [{"server": "*", "namespace": "*"}],
+        "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
+        "namespaceResourceBlacklist": [],
+    }
+
+    def __init__(self, tenant: str) -> None:
+        self.tenant = tenant
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Loosen it, and let the operator put it back."""
+        kube = platform.cluster.client()
+        with Leading("tenant-workspace").removed(platform):
+            found = kube.get("AppProject", self.tenant, namespace=NAMESPACE, api_version=API)
+            if found is None:
+                raise LookupError(f"there is no AppProject {self.tenant}")
+            kube.merge(found, {"spec": self.EVERYTHING})
+            yield
+
+
+class LoginNeeded:
+    """Argo CD's API answers whom it knows; removed, everybody is an administrator, "until single sign-on works"."""
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Let anonymous users in, and keep them out again."""
+        self._set(platform, {"users.anonymous.enabled": "true"}, {"policy.default": "role:admin"})
+        try:
+            yield
+        finally:
+            self._set(platform, {"users.anonymous.enabled": "false"}, {"policy.default": ""})
+
+    def _set(self, platform: Platform, settings: dict[str, str], rights: dict[str, str]) -> None:
+        kube = platform.cluster.client()
+        for name, data in (("argocd-cm", settings), ("argocd-rbac-cm", rights)):
+            found = kube.get("ConfigMap", name, namespace=NAMESPACE, api_version="v1")
+            if found is None:
+                raise LookupError(f"there is no ConfigMap {name}")
+            kube.merge(found, {"data": data})
+        wanted = 200 if settings["users.anonymous.enabled"] == "true" else 401
+        host, _, port = platform.addon(ArgoCd).address(SERVER).partition(":")
+
+        def effective() -> tuple[bool, object]:
+            status, _ = page(host, int(port), "/api/v1/applications")
+            return status == wanted, status
+
+        wait_until(
+            f"Argo CD answers anonymous users {wanted}", effective, timeout=EFFECTIVE_WITHIN, retry_on=NOT_SERVED
+        )

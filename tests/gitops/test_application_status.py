@@ -1,0 +1,61 @@
+"""What is read from an Application's status."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed.cluster import Manifest
+from testbed.gitops.application_status import Status
+
+COMMIT = "a" * 40
+
+
+def status(**fields: object) -> Status:
+    manifest: Manifest = {"status": fields}
+    return Status("shop", manifest)
+
+
+def test_an_application_without_a_status_is_nothing_yet() -> None:
+    found = Status("shop", {})
+    assert [found.synced(), found.healthy, found.out_of_sync, found.failed] == [False] * 4
+    assert (found.different, found.said, found.syncs) == ([], "", 0)
+
+
+def test_synced_means_compared_and_deployed_at_that_commit() -> None:
+    sync = {"status": "Synced", "revision": COMMIT}
+    found = status(sync=sync, operationState={"phase": "Succeeded"})
+    assert found.synced()
+    assert found.synced(COMMIT)
+    assert not found.synced("b" * 40)
+    assert not status(sync=sync).synced()  # equal by chance, nothing was deployed
+    assert not status(sync=sync, operationState={"phase": "Running"}).synced()
+
+
+@pytest.mark.parametrize(
+    ("operation", "failed"),
+    [
+        ({"phase": "Failed"}, True),
+        ({"phase": "Error"}, True),
+        ({"phase": "Running", "retryCount": 1}, True),
+        ({"phase": "Running"}, False),
+        ({"phase": "Succeeded"}, False),
+    ],
+)
+def test_a_sync_that_is_tried_again_has_failed(operation: dict[str, object], failed: bool) -> None:
+    assert status(operationState=operation).failed == failed
+
+
+def test_what_differs_and_what_it_says() -> None:
+    resources = [
+        {"kind": "Deployment", "name": "shop", "status": "OutOfSync"},
+        {"kind": "Service", "name": "shop", "status": "Synced"},
+    ]
+    operation = {"phase": "Failed", "message": "no", "syncResult": {"resources": [{"message": "not permitted"}]}}
+    found = status(
+        resources=resources,
+        operationState=operation,
+        conditions=[{"type": "ComparisonError", "message": "repository not found"}],
+    )
+    assert found.different == ["Deployment shop"]
+    assert found.said.splitlines() == ["ComparisonError: repository not found", "no", "not permitted"]
+    assert "repository not found" in str(found)

@@ -1,0 +1,83 @@
+"""The repository of applications renders, and what it renders is pinned and tagged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from testbed.errors import TestbedError
+from testbed.gitops.charts import built, rendered
+from testbed.toolchain import Toolchain
+
+INFRA_APPS = Path(__file__).parents[2] / "fixtures" / "infra-apps"
+SERVICE = INFRA_APPS / "charts" / "service"
+ENVIRONMENTS = ("dev", "staging", "production")
+TAGS = {"cost-center", "team", "environment"}
+
+
+@pytest.fixture(scope="module")
+def tools() -> Toolchain:
+    found = Toolchain()
+    found.ensure(["helm", "kustomize"])
+    return found
+
+
+def wave(manifest: dict[str, dict[str, dict[str, str]]]) -> int:
+    return int((manifest["metadata"].get("annotations") or {}).get("argocd.argoproj.io/sync-wave", 0))
+
+
+def test_the_root_chart_renders_every_component_for_every_cluster(tools: Toolchain) -> None:
+    found = rendered(tools, INFRA_APPS / "root")
+    applications = {m["metadata"]["name"]: m for m in found if m["kind"] == "Application"}
+    assert applications.keys() >= {f"flagger-crds-{environment}" for environment in ENVIRONMENTS}
+    assert len(applications) % len(ENVIRONMENTS) == 0
+    for name, manifest in applications.items():
+        assert name.endswith(f"-{manifest['spec']['destination']['name']}")
+        assert manifest["spec"]["project"] == "platform"
+
+
+def test_waves_put_projects_before_definitions_before_their_objects_before_services(tools: Toolchain) -> None:
+    found = {(m["kind"], m["metadata"]["name"]): wave(m) for m in rendered(tools, INFRA_APPS / "root")}
+    assert found["AppProject", "platform"] < found["Application", "flagger-crds-dev"]
+    assert found["Application", "flagger-crds-dev"] < found["Application", "metric-templates-dev"]
+    assert found["Application", "metric-templates-dev"] < found["ApplicationSet", "services"]
+
+
+def test_without_waves_nothing_is_ordered(tools: Toolchain) -> None:
+    found = rendered(tools, INFRA_APPS / "root", {"syncWaves": False})
+    assert {wave(m) for m in found if m["kind"] != "AppProject"} == {0}
+
+
+def test_what_comes_from_elsewhere_is_pinned(tools: Toolchain) -> None:
+    own = "https://git.example.com/infra-apps.git"
+    for manifest in rendered(tools, INFRA_APPS / "root"):
+        if manifest["kind"] == "Application" and (source := manifest["spec"]["source"])["repoURL"] != own:
+            assert source["targetRevision"].startswith("v"), manifest["metadata"]["name"]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_overlays_build(tools: Toolchain, environment: str) -> None:
+    found = {m["kind"]: m for m in built(tools, INFRA_APPS / "platform" / "baseline" / "overlays" / environment)}
+    assert found["ConfigMap"]["data"]["environment"] == environment
+    assert (found["PriorityClass"].get("preemptionPolicy") == "Never") == (environment == "dev")
+
+
+def services() -> list[Path]:
+    return sorted((INFRA_APPS / "services").glob("*/*/values.yaml"))
+
+
+@pytest.mark.parametrize("values", services(), ids=lambda path: f"{path.parts[-3]}-{path.parts[-2]}")
+def test_services_render_with_their_tags(tools: Toolchain, values: Path) -> None:
+    environment, name = values.parent.name, values.parent.parent.name
+    files = (values.parent.parent / "values.yaml", values)
+    found = {m["kind"]: m for m in rendered(tools, SERVICE, {"environment": environment}, files, name)}
+    for kind in ("Deployment", "Service"):
+        assert found[kind]["metadata"]["labels"].keys() >= TAGS
+    assert found["Deployment"]["spec"]["template"]["metadata"]["labels"].keys() >= TAGS | {"service"}
+    assert ("CanaryPolicy" in found) == (environment == "production")
+
+
+def test_a_service_without_a_team_is_refused(tools: Toolchain) -> None:
+    with pytest.raises(TestbedError, match="team is required"):
+        rendered(tools, SERVICE, {"environment": "dev", "costCenter": "cc-1000"})
