@@ -1,0 +1,41 @@
+"""pytest fixtures of promotion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbed.gitops.fixtures import INFRA_APPS
+from testbed.report.verdicts import record
+
+if TYPE_CHECKING:  # not imported where no test promotes
+    from testbed.gitops.applications import GitOps
+    from testbed.promotion.stage import Stage
+
+MakeStage = Callable[..., "Stage"]
+
+
+@pytest.fixture
+def make_stage(request: pytest.FixtureRequest, gitops: GitOps) -> Iterator[MakeStage]:
+    """Makes the environments with services: `make_stage("checkout", time_scale=60)`; gone afterwards.
+
+    Its scenario needs "argo-cd", "prometheus" and "workloads", and the clusters staging and production beside dev.
+    """
+    from testbed.promotion.stage import Stage
+
+    source = request.config.getoption("--testbed-infra-apps") or request.config.rootpath / INFRA_APPS
+    made: list[Stage] = []
+
+    def make(*services: str, time_scale: float = 60, env: list[dict[str, str]] | None = None) -> Stage:
+        stage = Stage(gitops, source, services, time_scale, env or [])
+        made.append(stage)
+        told = [*gitops.platform.fidelity(), stage.fidelity()]
+        record(request.node, "fidelity", json.dumps([f"{one.part}: {one.simulated}" for one in told if one.simulated]))
+        return stage
+
+    yield make
+    for stage in made:
+        stage.close()
