@@ -10,10 +10,11 @@ from testbed.promotion import people
 from testbed.promotion.config import Protections
 from testbed.promotion.fixtures import MakeStage
 from testbed.promotion.people import press, signed, unsigned
-from testbed.promotion.stage import APPROVER, APPROVER_NAME, FIRST_TAG, STRANGER
+from testbed.promotion.processes import APPROVER, APPROVER_NAME, STRANGER
+from testbed.promotion.stage import FIRST_TAG
 from testbed.sla import SlaRecorder
 
-SERVICE, TAG, NEXT = "checkout", "1.1.0", "1.2.0"
+SERVICE, TAG = "checkout", "1.1.0"
 SIGNED = Setting(on=Protections(), off=Protections(signatures=False))
 WITHIN = 60.0
 """Seconds for what has no SLA of its own."""
@@ -27,46 +28,47 @@ def test_only_a_genuine_approval_counts(make_stage: MakeStage, guard: str, sla: 
     stage.deploy()
     stage.start(SIGNED.value)
     stage.release(SERVICE, TAG)
-    message = stage.wait_asked(f"{SERVICE}@{TAG}", timeout=WITHIN)
+    message = stage.promoter.wait_asked(f"{SERVICE}@{TAG}", timeout=WITHIN)
     approve = press(message, APPROVER, "approve")
 
     forged = signed(approve, "guessed-secret")
-    status, text = stage.send(forged)
+    status, text = stage.promoter.send(forged)
     if status == 200:
         stage.wait_running(SERVICE, "production", TAG, timeout=WITHIN)
         raise Incident(f"a forged approval put {SERVICE} {TAG} into production: {text}")
     assert (status, text) == (401, "forged: a wrong signature")
 
+    other = f"{SERVICE}@9.9.9 production"
     tries = {
         "unsigned": unsigned(approve),
-        "late": stage.signed(approve, age=people.LATE),
-        "may not approve": stage.signed(press(message, STRANGER, "approve")),
-        "the button says": stage.signed(press(message, APPROVER, "approve", release=f"{SERVICE}@{NEXT} production")),
-        "no release waits": stage.signed(press(message, APPROVER, "approve", request="0" * 32)),
+        "late": stage.promoter.signed(approve, age=people.LATE),
+        "may not approve": stage.promoter.signed(press(message, STRANGER, "approve")),
+        "the button says": stage.promoter.signed(press(message, APPROVER, "approve", release=other)),
+        "no release waits": stage.promoter.signed(press(message, APPROVER, "approve", request="0" * 32)),
     }
     for why, sent in tries.items():
-        status, text = stage.send(sent)
+        status, text = stage.promoter.send(sent)
         assert status in {401, 403, 409}, (why, status, text)
         assert why in text, (why, text)
-    refused = [entry for entry in stage.ask("/audit") if entry["event"] == "refused"]
+    refused = [entry for entry in stage.promoter.ask("/audit") if entry["event"] == "refused"]
     assert len(refused) == len(tries) + 1
     assert stage.tag(SERVICE, "production") == FIRST_TAG
 
     # The promoter dies before it could act on the approval: it is not lost, and not acted on twice.
-    restarts = stage.restarts
-    genuine = stage.approve(message)
-    stage.kill()
+    restarts = stage.promoter.restarts
+    genuine = stage.promoter.approve(message)
+    stage.promoter.kill()
     with sla.within("approval-to-production"):
         stage.wait_running(SERVICE, "production", TAG, timeout=WITHIN)
-    stage.wait_serving()
-    assert stage.restarts == restarts + 1
-    status, text = stage.send(genuine)
+    stage.promoter.wait_serving()
+    assert stage.promoter.restarts == restarts + 1
+    status, text = stage.promoter.send(genuine)
     assert (status, "replayed" in text) == (409, True), text
-    status, text = stage.send(stage.signed(approve, age=1))  # the same button once more
+    status, text = stage.promoter.send(stage.promoter.signed(approve, age=1))  # the same button once more
     assert (status, "does not wait" in text) == (409, True), text
 
     promotions = [message for _, message in stage.log("production", SERVICE) if message.startswith("Promote ")]
     assert len(promotions) == 1
     assert f"Approved-By: {APPROVER_NAME} ({APPROVER})" in promotions[0]
-    decided = [(entry["event"], entry["who"]) for entry in stage.ask("/audit") if entry["event"] == "approved"]
+    decided = [(entry["event"], entry["who"]) for entry in stage.promoter.ask("/audit") if entry["event"] == "approved"]
     assert decided == [("approved", APPROVER)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,7 +20,7 @@ MakeStage = Callable[..., "Stage"]
 
 @pytest.fixture
 def make_stage(request: pytest.FixtureRequest, gitops: GitOps) -> Iterator[MakeStage]:
-    """Makes the environments with services: `make_stage("checkout", time_scale=60)`; gone afterwards.
+    """Makes the environments with services: `make_stage("checkout", time_scale=60)`, see `Stage`; gone afterwards.
 
     Its scenario needs "argo-cd", "prometheus" and "workloads", and the clusters staging and production beside dev.
     """
@@ -29,8 +29,8 @@ def make_stage(request: pytest.FixtureRequest, gitops: GitOps) -> Iterator[MakeS
     source = request.config.getoption("--testbed-infra-apps") or request.config.rootpath / INFRA_APPS
     made: list[Stage] = []
 
-    def make(*services: str, time_scale: float = 60, env: list[dict[str, str]] | None = None) -> Stage:
-        stage = Stage(gitops, source, services, time_scale, env or [])
+    def make(*services: str, **options: Any) -> Stage:
+        stage = Stage(gitops, source, services, **options)
         made.append(stage)
         told = [*gitops.platform.fidelity(), stage.fidelity()]
         record(request.node, "fidelity", json.dumps([f"{one.part}: {one.simulated}" for one in told if one.simulated]))
