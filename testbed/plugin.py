@@ -33,8 +33,13 @@ from testbed.report.evidence import save_evidence
 from testbed.report.table import render, write_report
 from testbed.report.verdicts import CONTROL, GUARD_ON, Row, Verdict, merge, mode_of, record, row_of, scenario_of
 
-_PARTS = ("aws", "gitops", "pipelines", "promotion")
-pytest_plugins = [f"testbed.{part}.fixtures" for part in _PARTS]
+pytest_plugins = [
+    "testbed.aws.fixtures",
+    "testbed.gitops.fixtures",
+    "testbed.pipelines.fixtures",
+    "testbed.promotion.fixtures",
+    "testbed.traffic.fixtures",
+]
 __all__ = ["cost_tags", "guard", "namespace", "platform", "sla"]
 _rows: list[Row] = []
 _runs: dict[str, Any] = {}

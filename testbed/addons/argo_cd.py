@@ -89,7 +89,10 @@ class ArgoCd(AddOn):
     def _begin(self, kube: KubeClient) -> None:
         webhook_secret = secrets.token_urlsafe(24)
         write_private(self._folder / "webhook.secret", webhook_secret.encode())
-        kube.apply(_secret("argocd-secret", {"webhook.github.secret": webhook_secret}, part="argocd"))
+        # With the key of the sessions: without it the settings are not valid yet for programs that start before the
+        # API server has made one, and the ApplicationSet controller then serves no webhook.
+        keys = {"webhook.github.secret": webhook_secret, "server.secretkey": secrets.token_urlsafe(32)}
+        kube.apply(_secret("argocd-secret", keys, part="argocd"))
         kube.apply(cluster_secret(IN_CLUSTER, self.cluster.name, {"tlsClientConfig": {"insecure": False}}))
         credentials = {
             "type": "git",

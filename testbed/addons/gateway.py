@@ -37,6 +37,7 @@ class Gateway(AddOn):
 
     name = "gateway"
     requires = ("gateway-api-crds",)
+    lane = "delivery"
 
     @property
     def version(self) -> str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from testbed.errors import TestbedError
-from testbed.gateway.controller import NAME, Controller
+from testbed.gateway.controller import Controller
 from testbed.gateway.proxy import Proxy
-from testbed.operators.api import Api
-from testbed.operators.runtime import login
 from testbed.workloads.addresses import loopback_of
-
-app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+from testbed.workloads.kube import Kube
 
 
 def _translated(address: str) -> str:
@@ -30,12 +25,12 @@ def _translated(address: str) -> str:
 
 
 async def _run(kubeconfig: Path, folder: Path, admin: str) -> None:
-    api = Api(login(kubeconfig), NAME, lambda: True)
+    kube = Kube(kubeconfig)
     proxy = Proxy(folder, admin)
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    work = asyncio.create_task(Controller(api, proxy, _translated).run())
+    work = asyncio.create_task(Controller(kube, proxy, _translated).run())
     end = asyncio.create_task(told.wait())
     try:
         await asyncio.wait([work, end], return_when=asyncio.FIRST_COMPLETED)
@@ -46,24 +41,22 @@ async def _run(kubeconfig: Path, folder: Path, admin: str) -> None:
         end.cancel()
         await asyncio.gather(work, end, return_exceptions=True)
         await proxy.close()
-        await api.close()
-
-
-@app.command()
-def gateway(
-    kubeconfig: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Whose rights the controller has.")],
-    folder: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Where Envoy watches its configuration.")],
-    admin: Annotated[str, typer.Option(help="URL of Envoy's admin API.")],
-) -> None:
-    """Turn GatewayClasses, Gateways and HTTPRoutes into the configuration of an Envoy on this machine."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(_run(kubeconfig, folder, admin))
+        await kube.close()
 
 
 def main() -> None:
     """Entry point: an error becomes its lines and its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m testbed.gateway",
+        description="Turns GatewayClasses, Gateways and HTTPRoutes into the configuration of an Envoy on this machine.",
+    )
+    parser.add_argument("--kubeconfig", type=Path, required=True, help="whose rights the controller has; JSON")
+    parser.add_argument("--folder", type=Path, required=True, help="where Envoy watches its configuration")
+    parser.add_argument("--admin", required=True, help="URL of Envoy's admin API")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        app()
+        asyncio.run(_run(options.kubeconfig, options.folder, options.admin))
     except TestbedError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from testbed.gateway.resources import CONTROLLER_NAME, GATEWAY, GATEWAY_CLASS, GROUP, NAMESPACE
-from testbed.operators.api import Body
+from testbed.operators.resource import Body
 from testbed.operators.store import Store
 
 ANY = "*"

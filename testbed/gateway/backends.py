@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from testbed.gateway.resources import ENDPOINT_SLICE, GROUP, REFERENCE_GRANT, SERVICE
-from testbed.operators.api import Body
+from testbed.operators.resource import Body
 from testbed.operators.store import Store
 
 SERVICE_NAME = "kubernetes.io/service-name"

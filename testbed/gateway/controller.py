@@ -6,16 +6,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from testbed.gateway.events import Reporter
 from testbed.gateway.plan import Plan, plan
 from testbed.gateway.proxy import NotApplied, Proxy
-from testbed.gateway.reflector import reflect
 from testbed.gateway.resources import WATCHED
 from testbed.gateway.status import Status, statuses
-from testbed.operators import events
-from testbed.operators.api import UNREACHABLE, Api, ApiError, Resource
+from testbed.operators.resource import Body, Resource
 from testbed.operators.store import Store
+from testbed.workloads.kube import UNREACHABLE, ApiError, Kube
 
-NAME = "gateway-controller"
 GATHER = 0.005
 """Seconds in which further changes join the first: a rollout changes many objects at once."""
 RETRY = 0.2
@@ -26,29 +25,42 @@ class Controller:
     """Watches, plans, applies, reports.
 
     Args:
-        api: The API server.
+        kube: The API server.
         proxy: The Envoy.
         translate: Turns a pod's address into the one where it listens on this machine.
     """
 
-    def __init__(self, api: Api, proxy: Proxy, translate: Callable[[str], str]) -> None:
-        self._api = api
+    def __init__(self, kube: Kube, proxy: Proxy, translate: Callable[[str], str]) -> None:
+        self._kube = kube
         self._proxy = proxy
         self._translate = translate
         self._store = Store()
         self._listed: set[Resource] = set()
         self._changed = asyncio.Event()
-        self._said: dict[tuple[str, str, str], str] = {}
+        self._reporter = Reporter(kube)
 
     async def run(self) -> None:
         """For ever. Nothing is given to Envoy before everything was listed: half a picture would lose routes."""
         async with asyncio.TaskGroup() as group:
             for resource in WATCHED:
-                group.create_task(reflect(self._api, self._store, resource, self._heard))
+                group.create_task(self._follow(resource))
             group.create_task(self._loop())
 
-    def _heard(self, resource: Resource) -> None:
-        self._listed.add(resource)
+    async def _follow(self, resource: Resource) -> None:
+        def heard(kind: str, body: Body) -> None:
+            if kind == "DELETED":
+                self._store.remove(resource, body)
+            else:
+                self._store.put(resource, body)
+            self._wake()
+
+        def listed() -> None:
+            self._listed.add(resource)
+            self._wake()
+
+        await self._kube.follow(resource.path(), heard, listed)
+
+    def _wake(self) -> None:
         if len(self._listed) == len(WATCHED):
             self._changed.set()
 
@@ -84,32 +96,7 @@ class Controller:
     async def _write(self, status: Status) -> None:
         metadata = status.body["metadata"]
         if status.news:
-            stored = await self._api.merge(
-                status.resource,
-                metadata["name"],
-                {"status": status.status},
-                namespace=metadata.get("namespace"),
-                subresource="status",
-            )
-            self._store.put(status.resource, stored)
-        await self._tell(status)
-
-    async def _tell(self, status: Status) -> None:
-        """Post an event for a condition that is not as its owner wants it, once."""
-        metadata = status.body["metadata"]
-        key = (status.resource.kind, metadata.get("namespace") or "", metadata["name"])
-        parts = [status.status, *status.status.get("parents", []), *status.status.get("listeners", [])]
-        bad = {
-            condition["reason"]: condition["message"]
-            for part in parts
-            for condition in part.get("conditions", [])
-            if condition["status"] == "False"
-        }
-        message = "; ".join(dict.fromkeys(bad.values()))
-        if self._said.get(key, "") == message:
-            return
-        self._said[key] = message
-        if message:
-            head = {"apiVersion": status.resource.api_version, "kind": status.resource.kind}
-            reason = next(iter(bad))
-            await events.post(self._api, NAME, head | status.body, warning=True, reason=reason, message=message)
+            path = status.resource.path(metadata.get("namespace"), metadata["name"], "status")
+            body = {"status": status.status}
+            self._store.put(status.resource, await self._kube.patch(path, body, "application/merge-patch+json"))
+        await self._reporter.tell(status)

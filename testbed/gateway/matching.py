@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from testbed.gateway.backends import Backend, Unresolved
-from testbed.operators.api import Body
+from testbed.operators.resource import Body
 
 NO_BACKEND = "no-backend"
 """The Envoy cluster in whose place a share of the requests is answered with 500."""

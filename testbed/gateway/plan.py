@@ -20,7 +20,7 @@ from testbed.gateway.attachment import (
 from testbed.gateway.backends import Backend, Endpoint, Unresolved, endpoints, resolve
 from testbed.gateway.matching import Json, Rule, Unsupported
 from testbed.gateway.resources import CONTROLLER_NAME, HTTP_ROUTE
-from testbed.operators.api import Body
+from testbed.operators.resource import Body
 from testbed.operators.store import Store
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbed.operators.api import Resource
+from testbed.operators.resource import Resource
 
 GROUP = "gateway.networking.k8s.io"
 API = f"{GROUP}/v1"

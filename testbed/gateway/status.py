@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from testbed.gateway.attachment import Listener
 from testbed.gateway.plan import Parent, Plan, attached_to
 from testbed.gateway.resources import CONTROLLER_NAME, GATEWAY, GATEWAY_CLASS, GROUP, HTTP_ROUTE
-from testbed.operators.api import Body, Resource
 from testbed.operators.conditions import condition, merge
+from testbed.operators.resource import Body, Resource
 from testbed.ports import LOOPBACK
 
 

@@ -41,8 +41,9 @@ class Load:
         duration: Seconds after which the load ends by itself; without it, when the block ends.
         timeout: Seconds that one request may take.
         interval: Seconds of one `Interval`.
-        release_field: The field of a JSON answer that names the release that answered, where the header
-            X-Testbed-Release is missing.
+        release_header: The header of an answer by which answers are counted: what served it names its release in it.
+            `X-Testbed-Pod` counts by pod.
+        release_field: The field of a JSON answer that does so where the header is missing; empty for none.
         max_in_flight: Requests that may wait for an answer at a time; when so many wait, others are late or not sent.
 
     Raises:
@@ -61,6 +62,7 @@ class Load:
         duration: float | None = None,
         timeout: float = 10.0,
         interval: float = 1.0,
+        release_header: str = "X-Testbed-Version",
         release_field: str = "version",
         max_in_flight: int = 2000,
     ) -> None:
@@ -77,6 +79,7 @@ class Load:
             f"-method={method}",
             f"-timeout={timeout}s",
             f"-interval={interval}s",
+            f"-release-header={release_header}",
             f"-release-field={release_field}",
             f"-max-in-flight={max_in_flight}",
             f"-output={self._output}",
@@ -104,7 +107,7 @@ class Load:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop sending, and wait for the requests in flight."""
-        self._supervisor.stop([self._name], grace=self._timeout + 5)
+        self._supervisor.stop([self._name], grace=self._timeout + 10)
 
     @property
     def process(self) -> str:

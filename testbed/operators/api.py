@@ -7,46 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NamedTuple
 
 import aiohttp
 from kopf import ConnectionInfo
 
 from testbed.operators import metrics
+from testbed.operators.resource import Body, Resource
 
-Body = dict[str, Any]
+__all__ = ["UNREACHABLE", "Api", "ApiError", "Body", "NotLeading", "Resource"]
+
 TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=5)
 WATCH_SECONDS = 300
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
 """What a request raises when the API server was not reached."""
-
-
-class Resource(NamedTuple):
-    """A kind with the path by which the API serves it."""
-
-    api_version: str
-    kind: str
-    plural: str
-    namespaced: bool = True
-
-    @property
-    def group(self) -> str:
-        """The API group; empty for the core."""
-        return self.api_version.rpartition("/")[0]
-
-    @property
-    def version(self) -> str:
-        """The version within its group."""
-        return self.api_version.rpartition("/")[2]
-
-    def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
-        """The path of its collection, or of one object."""
-        parts = ["apis" if self.group else "api", self.api_version]
-        if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        parts += [self.plural, *([name] if name else []), *([subresource] if subresource else [])]
-        return "/" + "/".join(parts)
 
 
 class ApiError(Exception):

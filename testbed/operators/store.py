@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from testbed.operators.api import Body, Resource
+from testbed.operators.resource import Body, Resource
 
 Key = tuple[str, str]
 """Namespace (empty for cluster-scoped objects) and name."""

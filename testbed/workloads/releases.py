@@ -28,15 +28,16 @@ def podinfo(
         tag: The release.
         container: Fields of the container to add or to replace (`resources`, `args`, probes...).
     """
-    probe = {"periodSeconds": 1, "timeoutSeconds": 5}
+    ready = {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 5}
+    alive = {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 5, "timeoutSeconds": 5}
     main: dict[str, Any] = {
         "name": "podinfo",
         "image": f"ghcr.io/stefanprodan/podinfo:{tag}",
         "args": [f"--port={port}"],
         "env": (faults or Faults()).env(),
         "ports": [{"name": "http", "containerPort": port}],
-        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, **probe},
-        "livenessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, **probe},
+        "readinessProbe": ready,
+        "livenessProbe": alive | {"initialDelaySeconds": 1},
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
     }
     labels = {"app": name}

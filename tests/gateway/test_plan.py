@@ -14,7 +14,7 @@ from testbed.gateway.matching import NO_BACKEND, Rule, Unsupported, seconds
 from testbed.gateway.plan import Plan, plan
 from testbed.gateway.resources import API, CONTROLLER_NAME
 from testbed.gateway.status import statuses
-from testbed.operators.api import Body, Resource
+from testbed.operators.resource import Body, Resource
 from testbed.operators.store import Store
 from testbed.workloads.addresses import loopback_of
 

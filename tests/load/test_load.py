@@ -37,7 +37,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         body = b'{"hostname": "podinfo-1", "version": "6.9.0"}' if self.path == "/json" else b"ok"
         self.send_response(500 if self.path == "/fails" else 200)
         if self.path != "/json":
-            self.send_header("X-Testbed-Release", "v2")
+            self.send_header("X-Testbed-Version", "v2")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -147,7 +147,7 @@ def test_what_cannot_be_sent_is_counted_and_late_ones_are_slow(platform: Any, ur
         found = load.wait_end()
     assert found.planned == 40
     assert found.sent + found.unsent == 40
-    assert 1 <= found.sent <= 8
+    assert 1 <= found.sent <= 12
     assert found.latency.max > 0.6
 
 

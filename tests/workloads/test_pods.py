@@ -20,6 +20,7 @@ from testbed.workloads.releases import ask, podinfo, roll_out
 
 IMAGE = "ghcr.io/stefanprodan/podinfo:3.0.0"
 Pods = Callable[[], list[Manifest]]
+pytestmark = pytest.mark.xdist_group("workloads")  # one platform, also under xdist
 WITHIN = 30.0
 
 

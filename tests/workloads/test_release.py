@@ -13,6 +13,7 @@ from testbed.wait import wait_until
 from testbed.workloads.faults import Faults, flip
 from testbed.workloads.releases import ask, podinfo, roll_out
 
+pytestmark = pytest.mark.xdist_group("workloads")  # one platform, also under xdist
 Pods = Callable[[], list[Manifest]]
 
 

@@ -13,13 +13,14 @@ import psutil
 import pytest
 
 from testbed.addons.workloads import ROLE, Workloads
-from testbed.cluster import Cluster, KubeClient, Manifest
+from testbed.cluster import Cluster, KubeClient, Manifest, NodeGroup
 from testbed.cluster.client import NOT_YET
 from testbed.wait import wait_until
 from testbed.workloads import STATE
 from testbed.workloads.nodes import kill_node, revive_node
 from testbed.workloads.releases import ask, podinfo, roll_out
 
+pytestmark = pytest.mark.xdist_group("workloads")  # one platform, also under xdist
 Pods = Callable[[], list[Manifest]]
 
 
@@ -72,6 +73,20 @@ def test_a_killed_node_takes_its_processes_along(kube: KubeClient, space: str, p
     finally:
         revive_node(kube, node)
     wait_until("the lost pods are gone", lambda: (len(found := pods()) == 3, len(found)), timeout=60)
+
+
+def test_a_deleted_node_takes_its_processes_along(kube: KubeClient, space: str, pods: Pods) -> None:
+    (node,) = NodeGroup(name="short-lived", count=1).nodes(7)
+    name = node["metadata"]["name"]
+    kube.apply(node)
+    kube.update_status(node)
+    deployment = podinfo("shop", replicas=1)
+    deployment["spec"]["template"]["spec"]["nodeSelector"] = {"eks.amazonaws.com/nodegroup": "short-lived"}
+    roll_out(kube, space, deployment)
+    lost = pods()
+    assert len(pids_of(lost)) == 1
+    kube.delete("Node", name)
+    wait_until("its process is gone", lambda: (not (left := pids_of(lost)), left), timeout=10)
 
 
 @pytest.mark.parametrize("block", ["same", "other"])

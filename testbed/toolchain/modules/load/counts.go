@@ -31,7 +31,7 @@ func (s *schedule) Pace(elapsed time.Duration, sent uint64) (time.Duration, bool
 		s.began = time.Now().Add(-elapsed)
 	}
 	due := time.Duration(float64(sent) * s.gap)
-	if s.duration > 0 && due >= s.duration {
+	if s.duration > 0 && due >= s.duration || !s.ended.IsZero() && s.began.Add(due).After(s.ended) {
 		return 0, true
 	}
 	return due - elapsed, false
@@ -46,10 +46,13 @@ func (s *schedule) due(number uint64) time.Time {
 	return s.began.Add(time.Duration(float64(number) * s.gap))
 }
 
-// end says that no request is due after this; only the first call counts.
+// end says that no request is due after this, nor after the duration; only the first call counts.
 func (s *schedule) end(now time.Time) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	if last := s.began.Add(s.duration); s.duration > 0 && last.Before(now) {
+		now = last
+	}
 	if s.ended.IsZero() {
 		s.ended = now
 	}

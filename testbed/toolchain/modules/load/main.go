@@ -23,6 +23,10 @@ import (
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
+// catchUp is how long after the end requests that were due before it are still sent. A busy machine is late by
+// milliseconds; who is later than this has too few in flight, and what is left counts as never sent.
+const catchUp = time.Second
+
 type headers struct{ http.Header }
 
 func (h headers) Set(text string) error {
@@ -67,7 +71,7 @@ func main() {
 	interval := flag.Duration("interval", time.Second, "between two lines of results")
 	workers := flag.Uint64("max-in-flight", 2000, "requests that may wait for an answer at a time")
 	keepAlive := flag.Bool("keep-alive", true, "use connections again")
-	releaseHeader := flag.String("release-header", "X-Testbed-Release", "header that names the release that answered")
+	releaseHeader := flag.String("release-header", "X-Testbed-Version", "header that names the release that answered")
 	releaseField := flag.String("release-field", "version", "field of a JSON answer that does, where the header is missing")
 	output := flag.String("output", "", "file for the results")
 	flag.Var(header, "header", "NAME: VALUE of each request, as often as wanted")
@@ -106,7 +110,11 @@ func main() {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	counts := newCounts(schedule, *releaseHeader, *releaseField)
-	results := attacker.Attack(targeter, schedule, *duration, "")
+	results := attacker.Attack(targeter, schedule, 0, "")
+	stopLater := func(after time.Duration) { time.AfterFunc(after, func() { attacker.Stop() }) }
+	if *duration > 0 {
+		stopLater(*duration + catchUp)
+	}
 	encoder := json.NewEncoder(file)
 	ticker := time.NewTicker(*interval)
 	defer ticker.Stop()
@@ -131,7 +139,7 @@ func main() {
 			}
 		case <-stop:
 			schedule.end(time.Now())
-			attacker.Stop()
+			stopLater(catchUp)
 		}
 	}
 }
