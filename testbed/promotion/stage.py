@@ -29,6 +29,7 @@ IMAGE = "ghcr.io/stefanprodan/podinfo"
 SIMULATED = "registry.example.com/services"
 """An image that no process stands for: its pods are the node simulator's, have no metrics and cost nothing."""
 FIRST_TAG = "1.0.0"
+PATHS = "argocd.argoproj.io/manifest-generate-paths"
 _USERS = 'path!~"healthz|readyz|livez|metrics"'
 
 
@@ -123,6 +124,9 @@ class Stage:
                         policy=policy,
                     )
                 )
+                # A push is looked at by the Applications whose files it changed: each push is one service's.
+                paths = f"/charts/service;/services/{service}/values.yaml;/services/{service}/{environment}"
+                self.gitops.change(names[-1], {"metadata": {"annotations": {PATHS: paths}}})
         self.gitops.wait_synced(names, timeout=90, healthy=True)
         for environment in ENVIRONMENTS if self.image == IMAGE else ():
             traffic = Traffic(self.cluster(environment), [self.namespace(one) for one in self.services])
