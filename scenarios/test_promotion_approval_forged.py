@@ -20,7 +20,7 @@ WITHIN = 60.0
 """Seconds for what has no SLA of its own."""
 
 
-@pytest.mark.needs("argo-cd", "prometheus", "workloads", clusters=("staging", "production"))
+@pytest.mark.needs("promotion", "prometheus", "workloads", clusters=("staging", "production"))
 @pytest.mark.scenario(guard=SIGNED)
 def test_only_a_genuine_approval_counts(make_stage: MakeStage, guard: str, sla: SlaRecorder) -> None:
     """Given signed requests, when others are sent, then each is refused and recorded and production stays as it is."""

@@ -30,6 +30,8 @@ TIME_SCALE = 1440
 FAST_FORWARD = Setting(on=Protections(), off=Protections(fast_forward=False))
 ANSWERS = Check(name="prometheus-answers", query="vector(1)", minimum=1)
 """Health is another scenario's subject (test_promotion_gate.py)."""
+FETCH = 3
+"""Seconds; what the promoter knows is as old as that, until it pushes."""
 WITHIN = 120.0
 """Seconds for one release's way to production on a busy machine."""
 
@@ -125,13 +127,13 @@ def promoted(stage: Stage, service: str, environment: str) -> list[str]:
     return [subject.split()[1].partition("@")[2] for subject in subjects if subject.startswith("Promote ")]
 
 
-@pytest.mark.needs("argo-cd", "prometheus", "workloads", clusters=("staging", "production"))
+@pytest.mark.needs("promotion", "prometheus", "workloads", clusters=("staging", "production"))
 @pytest.mark.scenario(guard=FAST_FORWARD)
 def test_fifty_deploys_none_lost_or_out_of_order(make_stage: MakeStage, guard: str, sla: SlaRecorder) -> None:
     """Given pushes that only go forward, when two teams and the promoter push all day, then every commit is there."""
     stage = make_stage(*SERVICES, time_scale=TIME_SCALE, image=SIMULATED)
     stage.deploy()
-    stage.start(FAST_FORWARD.value, [ANSWERS])
+    stage.start(FAST_FORWARD.value, [ANSWERS], fetch_seconds=FETCH)
     over = threading.Event()
     teams = [Team(stage, number, over) for number in range(len(SERVICES))]
     with sla.within("fifty-deploys"), ThreadPoolExecutor(max_workers=len(teams)) as pool:

@@ -21,7 +21,7 @@ WITHIN = 60.0
 """Seconds for what has no SLA of its own."""
 
 
-@pytest.mark.needs("argo-cd", "prometheus", "workloads", clusters=("staging", "production"))
+@pytest.mark.needs("promotion", "prometheus", "workloads", clusters=("staging", "production"))
 @pytest.mark.scenario(guard=PROTECTED)
 def test_ill_release_does_not_reach_production(make_stage: MakeStage, guard: str, sla: SlaRecorder) -> None:
     """Given the gate, when a release fails users in staging, then nobody is even asked to approve it."""

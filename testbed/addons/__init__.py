@@ -12,6 +12,7 @@ from testbed.addons.gateway import Gateway
 from testbed.addons.git_server import GitServer
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
+from testbed.addons.promotion import Promotion
 from testbed.addons.workloads import Workloads
 from testbed.errors import UsageError
 
@@ -24,9 +25,10 @@ _ALL: tuple[type[AddOn], ...] = (
     Gateway,
     TenantWorkspace,
     CanaryPolicy,
-    Workloads,
     GitServer,
     ArgoCd,
+    Workloads,
+    Promotion,
 )
 ADDONS: dict[str, type[AddOn]] = {addon.name: addon for addon in _ALL}
 """Every add-on by name."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from testbed import needs
 from testbed.gitops.fixtures import INFRA_APPS
 from testbed.report.verdicts import record
 
@@ -22,7 +23,7 @@ MakeStage = Callable[..., "Stage"]
 def make_stage(request: pytest.FixtureRequest, gitops: GitOps) -> Iterator[MakeStage]:
     """Makes the environments with services: `make_stage("checkout", time_scale=60)`, see `Stage`; gone afterwards.
 
-    Its scenario needs "argo-cd", "prometheus" and "workloads", and the clusters staging and production beside dev.
+    Its scenario needs "promotion", "prometheus" and "workloads", and the clusters staging and production beside dev.
     """
     from testbed.promotion.stage import Stage
 
@@ -32,7 +33,7 @@ def make_stage(request: pytest.FixtureRequest, gitops: GitOps) -> Iterator[MakeS
     def make(*services: str, **options: Any) -> Stage:
         stage = Stage(gitops, source, services, **options)
         made.append(stage)
-        told = [*gitops.platform.fidelity(), stage.fidelity()]
+        told = [*gitops.platform.fidelity(needs.names(request.node)), stage.fidelity()]
         record(request.node, "fidelity", json.dumps([f"{one.part}: {one.simulated}" for one in told if one.simulated]))
         return stage
 

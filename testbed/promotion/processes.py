@@ -11,6 +11,7 @@ from typing import Any
 import requests
 import yaml
 
+from testbed.addons.promotion import ACCOUNT
 from testbed.cluster import Cluster
 from testbed.cluster.pki import write_private
 from testbed.gitops.components import NAMESPACE
@@ -24,7 +25,6 @@ from testbed.wait import Probe, wait_until
 APPROVER, APPROVER_NAME = "U0ADA", "Ada Prover"
 STRANGER = "U0EVE"
 CHANNEL = "C0RELEASES"
-ACCOUNT = "promoter"
 READY_TIMEOUT = 60.0
 
 
@@ -50,7 +50,6 @@ class PromoterProcesses:
     def start(self, settings: dict[str, Any]) -> None:
         """Start both; `settings` are the promoter's, less its account and Slack."""
         self._start("slack", self._slack_command)
-        self._grant()
         own = {
             "application_namespace": NAMESPACE,
             "kubeconfig": str(self._hub.service_account_kubeconfig(NAMESPACE, ACCOUNT)),
@@ -66,26 +65,8 @@ class PromoterProcesses:
         self._start("promoter", self._promoter_command)
 
     def stop(self) -> None:
-        """Stop both, and take the promoter's account away."""
+        """Stop both."""
         self._supervisor.stop([self._component(role) for role in ("promoter", "slack")], grace=1)
-        kube = self._hub.client()
-        rbac = "rbac.authorization.k8s.io/v1"
-        for kind, api in (("RoleBinding", rbac), ("Role", rbac), ("ServiceAccount", "v1")):
-            kube.delete(kind, ACCOUNT, namespace=NAMESPACE, api_version=api)
-
-    def _grant(self) -> None:
-        """The promoter's account: it may list Applications, and nothing else."""
-        kube = self._hub.client()
-        account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}
-        api = "rbac.authorization.k8s.io/v1"
-        metadata = {"name": ACCOUNT, "namespace": NAMESPACE}
-        rule = {"apiGroups": ["argoproj.io"], "resources": ["applications"], "verbs": ["get", "list", "watch"]}
-        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT}
-        kube.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
-        kube.apply({"apiVersion": api, "kind": "Role", "metadata": metadata, "rules": [rule]})
-        kube.apply(
-            {"apiVersion": api, "kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": [account]}
-        )
 
     def _slack_command(self, address: str) -> list[str]:
         token = self._folder / "slack.token"

@@ -132,10 +132,17 @@ class Stage:
             traffic = Traffic(self.cluster(environment), [self.namespace(one) for one in self.services])
             self._open.enter_context(traffic.flowing())
 
-    def start(self, protections: Protections, checks: list[Check] | None = None) -> None:
-        """Start the promoter, with the protections that the scenario is about."""
+    def start(self, protections: Protections, checks: list[Check] | None = None, *, fetch_seconds: float = 0.5) -> None:
+        """Start the promoter.
+
+        Args:
+            protections: What the scenario is about.
+            checks: The gate's; users' success rate and a pod that is up without it.
+            fetch_seconds: How often it fetches the repository when it has nothing to push.
+        """
+        settings = self._settings(protections, checks or [self.success_rate(), self.up()])
         self._open.callback(self.promoter.stop)
-        self.promoter.start(self._settings(protections, checks or [self.success_rate(), self.up()]))
+        self.promoter.start(settings | {"fetch_seconds": fetch_seconds})
 
     def success_rate(self) -> Check:
         """At least 99% of users' requests succeed."""
@@ -166,7 +173,6 @@ class Stage:
             },
             "time_scale": self.time_scale,
             "every_seconds": 0.3,
-            "fetch_seconds": 0.5,
             "protections": protections.model_dump(),
         }
 
@@ -223,7 +229,7 @@ class Stage:
             "users are a few requests a second to each pod" if self.image == IMAGE else "services are simulated pods"
         )
         return Fidelity(
-            part="promotion",
-            real="the promoter with its commits, Slack's signatures and payloads, Argo CD's health, Prometheus' window",
-            simulated=f"Slack itself; the gate's 5 minutes divided by {self.time_scale:g}; {users}",
+            part="environments",
+            real="Argo CD's Applications in three clusters",
+            simulated=f"the gate's 5 minutes divided by {self.time_scale:g}; {users}",
         )
