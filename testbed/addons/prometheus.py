@@ -89,11 +89,7 @@ class Prometheus(AddOn):
             },
             "rule_files": [str(folder / "rules" / "*.yaml")],
             "scrape_configs": [
-                {
-                    "job_name": "add-ons",
-                    # It also watches the files, but gets no watcher on a machine with too many of them.
-                    "file_sd_configs": [{"files": [str(folder / "targets" / "*.json")], "refresh_interval": "1s"}],
-                }
+                {"job_name": "add-ons", "file_sd_configs": [{"files": [str(folder / "targets" / "*.json")]}]}
             ],
         }
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
