@@ -38,6 +38,7 @@ pytest_plugins = [
     "testbed.gitops.fixtures",
     "testbed.pipelines.fixtures",
     "testbed.promotion.fixtures",
+    "testbed.rollouts.fixtures",
     "testbed.traffic.fixtures",
 ]
 __all__ = ["cost_tags", "guard", "namespace", "platform", "sla"]
