@@ -240,15 +240,17 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="How often each start is measured.")] = 3,
     requests: Annotated[int, typer.Option(min=1, help="Admission requests.")] = 1000,
     pods: Annotated[int, typer.Option(min=1, max=20000, help="Pods of the scheduling case.")] = 1000,
+    rate: Annotated[int, typer.Option(min=1, help="Requests per second of the gateway case.")] = 5000,
+    seconds: Annotated[int, typer.Option(min=1, help="How long each load of the gateway case lasts.")] = 30,
     output: Annotated[Path, typer.Option("--json", help="Where the figures go.")] = Path(".testbed/bench.json"),
 ) -> None:
-    """Measure starts (beside envtest and kwokctl), memory, admission latency and scheduling on this machine.
+    """Measure starts (beside envtest and kwokctl), memory, admission, scheduling and the gateway on this machine.
 
-    Cases: control-plane, cluster, platform, memory, admission, scheduling. A benchmark reports; it does not fail.
+    Cases: control-plane, cluster, platform, memory, admission, scheduling, gateway. A benchmark reports, never fails.
     """
     from testbed.bench.command import run as run_bench
 
-    run_bench(only or [], rounds, requests, pods, output)
+    run_bench(only or [], output, rounds=rounds, requests=requests, pods=pods, rate=rate, seconds=seconds)
 
 
 def _add_tools() -> None:

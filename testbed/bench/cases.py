@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from testbed.bench import load, peers
+from testbed.bench import gateway, load, peers
 from testbed.bench.figures import Figure
 from testbed.cluster import ClusterSpec, EmbeddedCluster, NodeGroup
 from testbed.config import PlatformSpec
@@ -35,6 +35,8 @@ class Bench:
         rounds: How often each start is measured.
         requests: Admission requests.
         pods: Pods of the scheduling case.
+        rate: Requests per second of the gateway case.
+        seconds: How long each load of the gateway case lasts.
         tick: Hears progress: what, done, of how many.
     """
 
@@ -45,12 +47,16 @@ class Bench:
         rounds: int = 3,
         requests: int = 1000,
         pods: int = 1000,
+        rate: int = 5000,
+        seconds: int = 30,
         tick: Callable[[str, int, int], None] = lambda what, done, total: None,
     ) -> None:
         self.toolchain = toolchain
         self.rounds = rounds
         self.requests = requests
         self.pods = pods
+        self.rate = rate
+        self.seconds = seconds
         self.tick = tick
 
     @contextmanager
@@ -189,6 +195,17 @@ class Bench:
             )
         return [Figure(name=f"{self.pods} pods Running", unit="s", samples=[seconds], note=f"{nodes.count} nodes")]
 
+    def gateway(self) -> list[Figure]:
+        """The case study's peak through the gateway, and past it."""
+        with self._platform(PlatformSpec(addons=gateway.ADDONS)) as (platform, _):
+            return gateway.figures(
+                platform,
+                rate=self.rate,
+                seconds=self.seconds,
+                rounds=self.rounds,
+                tick=lambda done: self.tick("gateway", done, self.rounds),
+            )
+
 
 CASES: dict[str, Callable[[Bench], list[Figure]]] = {
     "control-plane": Bench.control_plane,
@@ -197,4 +214,5 @@ CASES: dict[str, Callable[[Bench], list[Figure]]] = {
     "memory": Bench.memory,
     "admission": Bench.admission,
     "scheduling": Bench.scheduling,
+    "gateway": Bench.gateway,
 }

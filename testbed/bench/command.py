@@ -15,8 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from testbed import __version__
 from testbed.bench import CASES, Bench, Figure, render
+from testbed.bench.gateway import ADDONS
 from testbed.config import PlatformSpec
 from testbed.errors import TestbedError, UsageError
+from testbed.load import generator as load
 from testbed.toolchain import Toolchain
 from testbed.toolchain.cli import build_with_progress
 
@@ -40,8 +42,8 @@ def chosen_cases(only: list[str]) -> list[str]:
     return only or list(CASES)
 
 
-def run(only: list[str], rounds: int, requests: int, pods: int, output: Path) -> None:
-    """Run cases, print the table and write the JSON.
+def run(only: list[str], output: Path, **sizes: int) -> None:
+    """Run cases, print the table and write the JSON; `sizes` are those of `Bench`.
 
     Raises:
         UsageError: A case is unknown, or the output cannot be written; nothing was started.
@@ -53,7 +55,10 @@ def run(only: list[str], rounds: int, requests: int, pods: int, output: Path) ->
     except OSError as error:
         raise UsageError(f"{output} cannot be written", why=str(error), fix="give another --json") from None
     toolchain = Toolchain()
-    build_with_progress(toolchain, [*PlatformSpec().tools(), *PEERS])
+    tools = [*PlatformSpec().tools(), *PEERS]
+    if "gateway" in names:
+        tools += [*PlatformSpec(addons=ADDONS).tools(), load.TOOL]
+    build_with_progress(toolchain, list(dict.fromkeys(tools)))
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     figures: list[Figure] = []
@@ -65,7 +70,7 @@ def run(only: list[str], rounds: int, requests: int, pods: int, output: Path) ->
         def tick(what: str, done: int, total: int) -> None:
             progress.update(tasks[what], completed=done, total=total)
 
-        bench = Bench(toolchain, rounds=rounds, requests=requests, pods=pods, tick=tick)
+        bench = Bench(toolchain, **sizes, tick=tick)
         for name in names:
             if not console.is_terminal:
                 console.print(f"bench: {name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import urllib.parse
@@ -87,6 +88,8 @@ class Load:
         ]
         for name, value in {**({"Host": host} if host else {}), **(headers or {})}.items():
             self._arguments.append(f"-header={name}: {value}")
+        self._position = 0
+        self._intervals: list[Interval] = []
         self._summary: Summary | None = None
 
     def __enter__(self) -> Self:
@@ -114,17 +117,23 @@ class Load:
         """The name of its component, for the supervisor."""
         return self._name
 
-    def _lines(self) -> list[dict[str, object]]:
-        try:
-            text = self._output.read_text()
-        except FileNotFoundError:
-            return []
-        whole, _, _ = text.rpartition("\n")  # the last line may be half written
-        return [json.loads(line) for line in whole.splitlines()]
+    def _read(self) -> None:
+        """Take what was written since the last call."""
+        with contextlib.suppress(FileNotFoundError), self._output.open("rb") as output:
+            output.seek(self._position)
+            whole, end, _ = output.read().rpartition(b"\n")  # the last line may be half written
+            self._position += len(whole) + len(end)
+            for line in whole.splitlines():
+                content = json.loads(line)
+                if "summary" in content:
+                    self._summary = Summary.model_validate(content["summary"])
+                else:
+                    self._intervals.append(Interval.model_validate(content))
 
     def intervals(self) -> list[Interval]:
         """What was measured so far, an interval after the other."""
-        return [Interval.model_validate(line) for line in self._lines() if "summary" not in line]
+        self._read()
+        return list(self._intervals)
 
     def wait(self, awaited: str, holds: Callable[[list[Interval]], bool], timeout: float) -> list[Interval]:
         """Wait until the intervals so far are as wanted; returns them.
@@ -167,15 +176,13 @@ class Load:
         Raises:
             TestbedError: It runs still, or was killed.
         """
+        self._read()
         if self._summary is None:
-            found = [line["summary"] for line in self._lines() if "summary" in line]
-            if not found:
-                raise TestbedError(
-                    "the load has no summary",
-                    why=f"it runs still, or it was killed; its log:\n{log_tail(self._log)}",
-                    fix="ask after the end of the block",
-                )
-            self._summary = Summary.model_validate(found[0])
+            raise TestbedError(
+                "the load has no summary",
+                why=f"it runs still, or it was killed; its log:\n{log_tail(self._log)}",
+                fix="ask after the end of the block",
+            )
         return self._summary
 
 

@@ -25,6 +25,13 @@ def delete_cache_subnet_group(context: RequestContext, wanted: dict[str, Any]) -
     return {}
 
 
+def delete_replication_group(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
+    """`elasticache:DeleteReplicationGroup`, which ends: moto's group is being deleted for ever."""
+    answer = call_moto(context)
+    elasticache_backends[context.account_id][context.region].replication_groups.pop(wanted["ReplicationGroupId"], None)
+    return answer
+
+
 def get_bootstrap_brokers(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
     """`kafka:GetBootstrapBrokers`: names as AWS forms them; nothing listens there."""
     cluster = kafka_backends[context.account_id][context.region].clusters.get(wanted["ClusterArn"])
@@ -79,6 +86,8 @@ def create_kafka_cluster(context: RequestContext, wanted: dict[str, Any]) -> dic
 
 def describe_kafka_cluster(context: RequestContext, wanted: dict[str, Any]) -> dict[str, Any]:
     """`kafka:DescribeCluster` and `DescribeClusterV2`, without the configuration that moto makes up."""
+    if wanted["ClusterArn"] not in kafka_backends[context.account_id][context.region].clusters:
+        raise CommonServiceException("NotFoundException", "The cluster does not exist", 404, True)
     answer = call_moto(context)
     info = answer["ClusterInfo"]
     software = info.get("Provisioned", info).get("CurrentBrokerSoftwareInfo") or {}
@@ -132,6 +141,7 @@ GAPS: dict[str, dict[str, Any]] = {
     "eks": gaps_eks.OPERATIONS,
     "elasticache": {
         "DeleteCacheSubnetGroup": delete_cache_subnet_group,
+        "DeleteReplicationGroup": delete_replication_group,
         "DescribeCacheClusters": describe_cache_clusters,
     },
     "kafka": {
