@@ -122,7 +122,7 @@ class Platform:
 
         tasks: dict[str, Callable[[], None]] = {"nodes": nodes}
         tasks |= {one.name: lambda one=one: addon(one) for one in self.addons[name]}  # type: ignore[misc]
-        run_in_order(tasks, {one.name: set(one.requires) for one in self.addons[name]})
+        run_in_order(tasks, {one.name: {*one.requires, *one.after} for one in self.addons[name]})
         if self.spec.snapshots and not self.warm and "snapshots" in cluster.capabilities:
             part = self._snapshots.new(key)
             cluster.save(part)

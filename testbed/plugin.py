@@ -37,6 +37,7 @@ pytest_plugins = [
     "testbed.aws.fixtures",
     "testbed.gitops.fixtures",
     "testbed.pipelines.fixtures",
+    "testbed.rollouts.fixtures",
     "testbed.traffic.fixtures",
 ]
 __all__ = ["cost_tags", "guard", "namespace", "platform", "sla"]

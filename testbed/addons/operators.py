@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import yaml
 
+from testbed.addons import flagger, gateway, prometheus
+from testbed.addons.analysis import analysis_scale, scaled_windows
 from testbed.addons.base import AddOn
 from testbed.addons.prometheus import scrape
 from testbed.cluster import Fidelity, Manifest, Refused, load_manifests
@@ -265,6 +267,34 @@ class CanaryPolicy(OperatorAddOn):
     crds = ("canarypolicies",)
     kinds = ("CanaryPolicy",)
     requires = ("flagger-crds",)
+    after = ("prometheus", "gateway", "flagger")
+
+    def configuration(self) -> dict[str, Any]:
+        """Where Prometheus, load tester and gateway are, if they are; with Flagger, windows by the time scale."""
+        found = self.cluster.supervisor.components()
+
+        def address(role: str) -> str | None:
+            status = found.get(self.cluster.component(role))
+            return status.tags.get("address") if status else None
+
+        settings: dict[str, Any] = {}
+        if (at := address(prometheus.ROLE)) is not None:
+            settings["prometheus"] = f"http://{at}"
+        if self.cluster.component(gateway.PROXY) in found:
+            settings["gateway"] = f"{gateway.NAMESPACE}/{gateway.GATEWAY}"
+        if (at := address(flagger.LOAD_TESTER)) is not None:
+            settings |= {"loadTester": f"http://{at}/", "proxy": f"http://{address(flagger.NAMES)}"}
+            settings |= scaled_windows(self.cluster.spec.time_scale)
+        return settings
+
+    def fidelity(self) -> Fidelity:
+        """What is real here."""
+        found = super().fidelity()
+        if "minimumWindow" not in self.configuration():
+            return found
+        scale = analysis_scale(self.cluster.spec.time_scale)
+        said = f"; windows, warm-up and intervals of analyses divided by {scale:g} (time scale)"
+        return found.model_copy(update={"simulated": found.simulated + said})
 
     def probe(self) -> tuple[Manifest, str]:
         """A policy without a smoke test."""

@@ -30,6 +30,8 @@ class ClusterSpec(BaseModel):
     node_groups: list[NodeGroup] = Field(default_factory=lambda: [NodeGroup()])
     api_port: int | None = Field(default=None, ge=1024, le=65535)
     """Port of the API server on loopback; a free one without it. Embedded backend."""
+    time_scale: float = Field(default=60, ge=1)
+    """The platform's waiting times (of alerts, of canary analyses) are divided by this; reports say so."""
     addons: list[str] | None = None
     """Its add-ons; without it those of the platform."""
     context: str | None = None

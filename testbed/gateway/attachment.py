@@ -122,6 +122,9 @@ def attach(store: Store, route: Body, reference: Body, candidates: list[Listener
             "NoMatchingListenerHostname",
             f"no listener's hostname goes with {', '.join(route['spec'].get('hostnames') or [ANY])}",
         )
+    if not hosts:
+        broken = next(listener for listener in allowing if listener.problem is not None)
+        raise NotAttached("NoMatchingParent", f"listener {broken.name} is not valid: {(broken.problem or '')[1]}")
     return hosts
 
 

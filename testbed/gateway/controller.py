@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from testbed.gateway.events import Reporter
 from testbed.gateway.plan import Plan, plan
-from testbed.gateway.proxy import NotApplied, Proxy
+from testbed.gateway.proxy import NotApplied, PortRefused, Proxy
 from testbed.gateway.resources import WATCHED
 from testbed.gateway.status import Status, statuses
 from testbed.operators.resource import Body, Resource
@@ -18,6 +18,8 @@ from testbed.workloads.kube import UNREACHABLE, ApiError, Kube
 GATHER = 0.005
 """Seconds in which further changes join the first: a rollout changes many objects at once."""
 RETRY = 0.2
+REFUSED = 5.0
+"""Seconds until Envoy is asked again for a port on which it could not listen."""
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +39,7 @@ class Controller:
         self._store = Store()
         self._listed: set[Resource] = set()
         self._changed = asyncio.Event()
+        self._refused: dict[int, str] = {}
         self._reporter = Reporter(kube)
 
     async def run(self) -> None:
@@ -69,16 +72,31 @@ class Controller:
             await self._changed.wait()
             await asyncio.sleep(GATHER)
             self._changed.clear()
-            wanted = plan(self._store, self._translate)
+            wanted = plan(self._store, self._translate, self._refused)
             problem: tuple[str, str] | None = None
             try:
                 await self._proxy.apply(wanted.configuration)
+            except PortRefused as error:
+                self._refuse(error)
+                continue  # with all but this port
             except NotApplied as error:
                 log.warning("not applied: %s", error)
-                problem = ("Invalid" if error.refused else "Pending", str(error))
+                problem = ("Pending", str(error))
             done = await self._report(wanted, problem)
             if problem is not None or not done:
                 asyncio.get_running_loop().call_later(RETRY, self._changed.set)
+
+    def _refuse(self, error: PortRefused) -> None:
+        """Leave a port out, so that one Gateway's trouble is not everybody's, and try it again after a while."""
+        log.warning("port %s is refused: %s", error.port, error)
+        self._refused[error.port] = str(error)
+        self._changed.set()
+
+        def again() -> None:
+            self._refused.pop(error.port, None)
+            self._changed.set()
+
+        asyncio.get_running_loop().call_later(REFUSED, again)
 
     async def _report(self, wanted: Plan, problem: tuple[str, str] | None) -> bool:
         """Write every status that says something new; False if one could not be written."""

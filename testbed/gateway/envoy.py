@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from testbed.gateway.backends import Endpoint
 from testbed.gateway.matching import FAULT, NO_BACKEND, Json
@@ -113,6 +112,11 @@ def route_table(port: int) -> str:
     return f"port-{port}"
 
 
+def port_of(table: str) -> int:
+    """The port of a name that `route_table` made."""
+    return int(table.removeprefix("port-"))
+
+
 def listener(folder: Path, port: int) -> Json:
     """A listener on loopback with routes of its own."""
     name = route_table(port)
@@ -135,8 +139,12 @@ def routes(port: int, hosts: dict[str, list[Json]]) -> Json:
     }
 
 
-def cluster(folder: Path, name: str) -> Json:
-    """A port of a Service."""
+def cluster(name: str, found: list[Endpoint]) -> Json:
+    """A port of a Service with its endpoints.
+
+    They are part of the cluster: with an EDS file for each, Envoy takes an inotify instance a cluster, of which a user
+    has 128. When a cluster changes, Envoy lets the requests that run on its connections finish.
+    """
     http = {
         "@type": f"{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions",
         "common_http_protocol_options": {"idle_timeout": UPSTREAM_IDLE},
@@ -146,12 +154,10 @@ def cluster(folder: Path, name: str) -> Json:
     return {
         "@type": f"{TYPES}.config.cluster.v3.Cluster",
         "name": name,
-        "type": "EDS",
-        "eds_cluster_config": {"eds_config": _watched(endpoints_file(folder, name))},
+        "type": "STATIC",
+        "load_assignment": _assignment(name, found),
         "connect_timeout": CONNECT_TIMEOUT,
         "lb_policy": "ROUND_ROBIN",
-        # Without it Envoy sends to removed and unready hosts once more than half are gone.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "circuit_breakers": {"thresholds": [most]},
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http},
     }
@@ -162,37 +168,31 @@ def _assignment(name: str, found: list[Endpoint]) -> Json:
     return {"cluster_name": name, "endpoints": [{"lb_endpoints": hosts}]}
 
 
-def assignment(name: str, found: list[Endpoint]) -> Json:
-    """The addresses of a cluster."""
-    return {"@type": f"{TYPES}.config.endpoint.v3.ClusterLoadAssignment"} | _assignment(name, found)
-
-
-def endpoints_file(folder: Path, name: str) -> Path:
-    """Where the addresses of a cluster are."""
-    return folder / "endpoints" / f"{name.replace('/', '_')}.json"
-
-
 def routes_file(folder: Path, port: int) -> Path:
     """Where the routes of a port are."""
     return folder / "routes" / f"{route_table(port)}.json"
 
 
-def write(path: Path, resources: list[Json]) -> tuple[str, bool]:
-    """Put resources into a file that Envoy watches, as a whole; returns their version, and whether it is a new one."""
+def write(path: Path, resources: list[Json]) -> str:
+    """Put resources into a file that Envoy watches, as a whole, unless they are there; returns their version."""
     version = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()[:16]
-    if version_in(path) == version:
-        return version, False
+    if _content(path).get("version_info") == version:
+        return version
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps({"version_info": version, "resources": resources}))
     part.replace(path)  # Envoy acts on a file that is moved in, not on one that is written
-    return version, True
+    return version
 
 
-def version_in(path: Path) -> str | None:
-    """The version in a file, or None where there is none."""
+def resources_in(path: Path) -> list[Json]:
+    """The resources in a file; none where there is no file."""
+    return list(_content(path).get("resources") or [])
+
+
+def _content(path: Path) -> Json:
     try:
-        found: Any = json.loads(path.read_text())
+        found: Json = json.loads(path.read_text())
     except (OSError, ValueError):
-        return None
-    return str(found.get("version_info"))
+        return {}
+    return found

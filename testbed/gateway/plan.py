@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,10 +54,19 @@ class Plan:
     """Those that name a Gateway of ours, or did."""
 
 
-def plan(store: Store, translate: Callable[[str], str]) -> Plan:
-    """What follows from what is known; see `endpoints` for `translate`."""
+def plan(store: Store, translate: Callable[[str], str], refused: Mapping[int, str] | None = None) -> Plan:
+    """What follows from what is known.
+
+    Args:
+        store: What is known.
+        translate: See `endpoints`.
+        refused: Ports on which Envoy cannot listen, and why.
+    """
     found = gateways(store)
     every = list(listeners(found))
+    for listener in every:
+        if listener.problem is None and (why := (refused or {}).get(listener.port)) is not None:
+            listener.problem = ("PortUnavailable", f"port {listener.port}: {why}")
     ranked: dict[int, dict[str, list[tuple[Any, Json]]]] = {
         listener.port: {} for listener in every if listener.problem is None
     }

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from testbed.gateway import envoy
+from testbed.gateway.matching import Json
 from testbed.gateway.plan import Configuration
 
 APPLIED_WITHIN = 5.0
@@ -20,11 +21,15 @@ UNREACHED = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class NotApplied(Exception):
-    """Envoy does not have a configuration (yet); `refused` when it said no."""
+    """Envoy does not have a configuration (yet)."""
 
-    def __init__(self, message: str, *, refused: bool = False) -> None:
+
+class PortRefused(NotApplied):
+    """Envoy has all but a listener, on whose port it cannot listen."""
+
+    def __init__(self, port: int, message: str) -> None:
         super().__init__(message)
-        self.refused = refused
+        self.port = port
 
 
 class Proxy:
@@ -52,44 +57,25 @@ class Proxy:
         moment does a request meet a route without its cluster.
 
         Raises:
-            NotApplied: Envoy refused it, or is not there.
+            PortRefused: It cannot listen on one of the ports.
+            NotApplied: It is not there, or refused something else.
         """
-        versions = self._write_endpoints(wanted)
-        names = set(wanted.clusters)
-        before = self._known_clusters()
-        if not names <= before:
-            await self._clusters(before | names)
+        clusters = {name: envoy.cluster(name, found) for name, found in wanted.clusters.items()}
+        await self._clusters(self._known_clusters() | clusters)
+        versions = {}
         for port, hosts in sorted(wanted.hosts.items()):
-            version, _ = envoy.write(envoy.routes_file(self.folder, port), [envoy.routes(port, hosts)])
+            version = envoy.write(envoy.routes_file(self.folder, port), [envoy.routes(port, hosts)])
             versions[f"http.{envoy.route_table(port)}.rds.{envoy.route_table(port)}.version_text"] = version
         listeners = [envoy.listener(self.folder, port) for port in sorted(wanted.hosts)]
-        versions["listener_manager.lds.version_text"], _ = envoy.write(self.folder / "lds.json", listeners)
+        versions["listener_manager.lds.version_text"] = envoy.write(self.folder / "lds.json", listeners)
         await self._wait(versions)
-        await self._clusters(names)
-        for path in (self.folder / "endpoints").glob("*.json"):
-            if path not in {envoy.endpoints_file(self.folder, name) for name in names}:
-                path.unlink()
+        await self._clusters(clusters)
 
-    def _write_endpoints(self, wanted: Configuration) -> dict[str, str]:
-        """Returns which statistic of Envoy shows which version."""
-        versions = {}
-        known = self._known_clusters()
-        for name, found in wanted.clusters.items():
-            path = envoy.endpoints_file(self.folder, name)
-            version, _ = envoy.write(path, [envoy.assignment(name, found)])
-            if name in known:
-                versions[f"cluster.{name}.version_text"] = version
-        return versions
+    def _known_clusters(self) -> dict[str, Json]:
+        return {entry["name"]: entry for entry in envoy.resources_in(self.folder / "cds.json")}
 
-    def _known_clusters(self) -> set[str]:
-        try:
-            found = json.loads((self.folder / "cds.json").read_text())
-        except (OSError, ValueError):
-            return set()
-        return {entry["name"] for entry in found["resources"]}
-
-    async def _clusters(self, names: set[str]) -> None:
-        version, _ = envoy.write(self.folder / "cds.json", [envoy.cluster(self.folder, name) for name in sorted(names)])
+    async def _clusters(self, clusters: dict[str, Json]) -> None:
+        version = envoy.write(self.folder / "cds.json", [found for _, found in sorted(clusters.items())])
         await self._wait({"cluster_manager.cds.version_text": version})
 
     async def _wait(self, versions: dict[str, str]) -> None:
@@ -102,8 +88,8 @@ class Proxy:
                 seen = {name: stats.get(name) for name, wanted in versions.items() if stats.get(name) != wanted}
                 if not seen and not stats.get("cluster_manager.warming_clusters"):
                     return
-                if (problem := await self._refusal()) is not None:
-                    raise NotApplied(problem, refused=True)
+                if (refused := await self._refusal()) is not None:
+                    raise refused
             except UNREACHED as error:
                 seen = f"its admin API does not answer: {error}"
             await asyncio.sleep(EVERY)
@@ -120,10 +106,10 @@ class Proxy:
         found = await self._get("/stats?format=json&filter=(version_text|warming_clusters)$")
         return {entry["name"]: entry["value"] for entry in found["stats"] if "name" in entry}
 
-    async def _refusal(self) -> str | None:
+    async def _refusal(self) -> PortRefused | None:
         """What Envoy says is wrong with a listener: a port that somebody else has, above all."""
         found = await self._get("/config_dump?resource=dynamic_listeners")
         for entry in found.get("configs") or []:
             if "error_state" in entry:
-                return f"{entry.get('name')}: {entry['error_state'].get('details')}"
+                return PortRefused(envoy.port_of(entry["name"]), str(entry["error_state"].get("details")))
         return None

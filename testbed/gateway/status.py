@@ -59,13 +59,13 @@ def _programmed(problem: tuple[str, str] | None) -> dict[str, Any]:
 
 
 def _gateway(gateway: Body, listeners: list[Listener], problem: tuple[str, str] | None) -> dict[str, Any]:
-    invalid = sorted(one.name for one in listeners if one.problem is not None)
+    invalid = [f"{one.name} ({one.problem[1]})" for one in listeners if one.problem is not None]
     if invalid:
         accepted = condition("Accepted", False, "ListenersNotValid", f"not valid: {', '.join(invalid)}")
     else:
         accepted = condition("Accepted", True, "Accepted", "every listener is valid")
     if len(invalid) == len(listeners):
-        problem = ("Invalid", "no listener is valid")
+        problem = ("Invalid", f"no listener is valid: {', '.join(invalid)}")
     old = {entry["name"]: entry for entry in (gateway.get("status") or {}).get("listeners") or []}
     return {
         "addresses": [{"type": "IPAddress", "value": LOOPBACK}],

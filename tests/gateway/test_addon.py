@@ -81,9 +81,13 @@ def test_a_port_of_somebody_else_is_told_and_the_platform_goes_on(platform: Plat
         kube.apply(gateway("unlucky", listener(taken.getsockname()[1])))
         status = wait_gateway(platform, "unlucky", Programmed=("False", "Invalid"))
         assert "already in use" in str(status["conditions"]).lower()
-        assert ask(addon, "nowhere.test")[0] == 404
+        # The others go on: a route that is made now is served, and says so.
+        kube.apply(route(addon, "meanwhile", "meanwhile.test", {"nothing": 1}), namespace="shop")
+        wait_condition(kube, "shop", "meanwhile", "Accepted", "True", "Accepted", timeout=TIMEOUT)
+        assert ask(addon, "meanwhile.test")[0] == 500
+        wait_gateway(platform, GATEWAY, Programmed=("True", "Programmed"))
+    wait_gateway(platform, "unlucky", Programmed=("True", "Programmed"))  # once the port is free
     kube.delete("Gateway", "unlucky", namespace=NAMESPACE, api_version=API)
-    wait_gateway(platform, GATEWAY, Programmed=("True", "Programmed"))
 
 
 def test_a_protocol_that_is_not_served_is_told(platform: Platform) -> None:

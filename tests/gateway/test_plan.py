@@ -204,6 +204,16 @@ def test_two_gateways_cannot_have_one_port(store: Filled) -> None:
     }
 
 
+def test_a_port_that_is_refused_is_left_out_and_told(store: Filled) -> None:
+    other = edge({"name": "http", "protocol": "HTTP", "port": PORT + 1}, name="second")
+    objects = [edge(), other, route("shop", to(("a", 1)), parent={"name": "second"})]
+    found = plan(store(*objects), loopback_of, {PORT + 1: "somebody has it"})
+    assert list(found.configuration.hosts) == [PORT]
+    assert conditions(found, "Gateway", "platform")["Programmed"] == ("True", "Programmed")
+    assert conditions(found, "Gateway", "second")["Programmed"] == ("False", "Invalid")
+    assert conditions(found, "HTTPRoute", "shop")["Accepted"] == ("False", "NoMatchingParent")
+
+
 def test_a_gateway_of_another_class_is_not_ours(store: Filled) -> None:
     foreign = edge()
     foreign["spec"]["gatewayClassName"] = "other"

@@ -22,7 +22,7 @@ from testbed.gateway import envoy
 from testbed.gateway.backends import Backend, Endpoint
 from testbed.gateway.matching import Rule
 from testbed.gateway.plan import Configuration
-from testbed.gateway.proxy import NotApplied, Proxy
+from testbed.gateway.proxy import PortRefused, Proxy
 from testbed.pages import NOT_SERVED, page
 from testbed.ports import LOOPBACK, free_ports
 from testbed.wait import wait_until
@@ -152,9 +152,9 @@ def test_a_port_that_is_taken_is_told(running: Running, backends: list[Endpoint]
         taken.bind((LOOPBACK, 0))
         taken.listen()
         wanted.hosts[taken.getsockname()[1]] = {}
-        with pytest.raises(NotApplied, match="already in use") as refusal:
+        with pytest.raises(PortRefused, match="already in use") as refusal:
             running.apply(wanted)
-        assert refusal.value.refused
+        assert refusal.value.port == taken.getsockname()[1]
         assert running.get() == (200, backends[0].address)
         del wanted.hosts[taken.getsockname()[1]]
     running.apply(wanted)
