@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from testbed import __version__
 from testbed.addons import AddOn, Gatekeeper, addon_classes
-from testbed.cluster import Cluster, ClusterSpec, ExistingCluster, Fidelity
+from testbed.cluster import Cluster, ClusterSpec, ExistingCluster, Fidelity, KindCluster
 from testbed.config import BACKENDS, PlatformSpec
 from testbed.errors import TestbedError, UsageError
 from testbed.snapshot import Snapshots
@@ -51,6 +51,8 @@ class Platform:
     def _cluster(self, cluster: ClusterSpec, supervisor: Supervisor, toolchain: Toolchain) -> Cluster:
         if self.spec.backend == "existing":
             return ExistingCluster(cluster, supervisor, toolchain, self.spec.existing)
+        if self.spec.backend == "kind":
+            return KindCluster(cluster, supervisor, toolchain, self.spec.kind)
         return BACKENDS[self.spec.backend](cluster, supervisor, toolchain)
 
     @classmethod
@@ -122,7 +124,7 @@ class Platform:
 
         tasks: dict[str, Callable[[], None]] = {"nodes": nodes}
         tasks |= {one.name: lambda one=one: addon(one) for one in self.addons[name]}  # type: ignore[misc]
-        run_in_order(tasks, {one.name: set(one.requires) for one in self.addons[name]})
+        run_in_order(tasks, {one.name: {*one.requires, *one.after} for one in self.addons[name]})
         if self.spec.snapshots and not self.warm and "snapshots" in cluster.capabilities:
             part = self._snapshots.new(key)
             cluster.save(part)

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from testbed.addons.prometheus import RULES
 from testbed.operators.canary.children import LATENCY, QUERIES, SUCCESS_RATE
 from testbed.paths import manifests
 from testbed.toolchain import Toolchain
@@ -32,29 +33,40 @@ def canary_queries() -> dict[str, Any]:
     canary, primary, other = "checkout-6c5d7-x2x9q", "checkout-primary-7f9c8-aaaaa", "checkout-api-11111-bbbbb"
     series = [
         # Of the canary's 100 requests a minute 98 are answered within 100 ms, all within 200 ms, 2 are errors.
-        _series(BUCKET, canary, 98, le="0.1"),
-        _series(BUCKET, canary, 100, le="0.2"),
-        _series(BUCKET, canary, 100, le="+Inf"),
-        _series(COUNT, canary, 98, status="200"),
-        _series(COUNT, canary, 2, status="503"),
-        *(_series(BUCKET, pod, 900, le="+Inf") for pod in (primary, other)),
-        *(_series(COUNT, pod, 900, status="500") for pod in (primary, other)),
+        _series(BUCKET, canary, 98, le="0.1", path="root"),
+        _series(BUCKET, canary, 100, le="0.2", path="root"),
+        _series(BUCKET, canary, 100, le="+Inf", path="root"),
+        _series(COUNT, canary, 98, status="200", path="root"),
+        _series(COUNT, canary, 2, status="503", path="root"),
+        *(_series(BUCKET, pod, 900, le="+Inf", path="root") for pod in (primary, other)),
+        *(_series(COUNT, pod, 900, status="500", path="root") for pod in (primary, other)),
+        # Scrapes and probes are quick and succeed, whatever becomes of requests.
+        *(_series(BUCKET, canary, 600, le=le, path="metrics") for le in ("0.1", "0.2", "+Inf")),
+        *(_series(COUNT, canary, 600, status="200", path=path) for path in ("metrics", "readyz", "healthz")),
+        # A release that nobody has asked anything yet, and one that only fails.
+        _series(COUNT, "idle-6c5d7-x2x9q", 600, status="200", path="metrics"),
+        _series(COUNT, "broken-6c5d7-x2x9q", 60, status="500", path="root"),
     ]
-    values = {"{{ namespace }}": "shop", "{{ target }}": "checkout", "{{ interval }}": "2m"}
 
-    def filled_in(query: str) -> str:
-        for name, value in values.items():
+    def filled_in(query: str, target: str) -> str:
+        for name, value in {"{{ namespace }}": "shop", "{{ target }}": target, "{{ interval }}": "2m"}.items():
             query = query.replace(name, value)
         return query
 
-    expected = {LATENCY: 150, SUCCESS_RATE: 98}
+    expected: list[tuple[str, str, int | None]] = [
+        (LATENCY, "checkout", 150),
+        (SUCCESS_RATE, "checkout", 98),
+        (LATENCY, "idle", None),
+        (SUCCESS_RATE, "idle", None),
+        (SUCCESS_RATE, "broken", 0),
+    ]
     checks = [
         {
-            "expr": f"round({filled_in(QUERIES[name])}, 0.01)",
+            "expr": f"round({filled_in(QUERIES[name], target)}, 0.01)",
             "eval_time": "8m",
-            "exp_samples": [{"labels": "{}", "value": value}],
+            "exp_samples": [] if value is None else [{"labels": "{}", "value": value}],
         }
-        for name, value in expected.items()
+        for name, target, value in expected
     ]
     test = {"interval": "1m", "input_series": series, "promql_expr_test": checks}
     return {"evaluation_interval": "1m", "tests": [test]}
@@ -66,11 +78,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         queries = Path(folder) / "canary-queries.yaml"
         queries.write_text(yaml.safe_dump(canary_queries()))
-        rules = sorted(manifests("operators", "alerts").glob("*.yaml"))
+        rules = [path for folder in RULES for path in sorted(manifests(folder, "alerts").glob("*.yaml"))]
+        rule_tests = [path for folder in RULES for path in sorted(manifests(folder, "tests").glob("*.yaml"))]
         commands: list[list[object]] = [
             [tools["gator"], "verify", f"{manifests('gatekeeper', 'tests')}/..."],
             [tools["promtool"], "check", "rules", *rules],
-            [tools["promtool"], "test", "rules", *sorted(manifests("operators", "tests").glob("*.yaml")), queries],
+            [tools["promtool"], "test", "rules", *rule_tests, queries],
         ]
         return max(subprocess.run([str(part) for part in command], check=False).returncode for command in commands)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from testbed.addons.alertmanager import Alertmanager
 from testbed.addons.argo_cd import ArgoCd
 from testbed.addons.base import AddOn
 from testbed.addons.crds import ArgoCdCrds, FlaggerCrds, GatewayApiCrds
+from testbed.addons.flagger import Flagger
 from testbed.addons.gatekeeper import Gatekeeper
 from testbed.addons.gateway import Gateway
 from testbed.addons.git_server import GitServer
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
+from testbed.addons.promotion import Promotion
 from testbed.addons.workloads import Workloads
 from testbed.errors import UsageError
 
@@ -24,9 +27,12 @@ _ALL: tuple[type[AddOn], ...] = (
     Gateway,
     TenantWorkspace,
     CanaryPolicy,
+    Alertmanager,
+    Flagger,
     GitServer,
     ArgoCd,
     Workloads,
+    Promotion,
 )
 ADDONS: dict[str, type[AddOn]] = {addon.name: addon for addon in _ALL}
 """Every add-on by name."""

@@ -20,6 +20,8 @@ class AddOn(ABC):
     name: ClassVar[str]
     requires: ClassVar[tuple[str, ...]] = ()
     """Names of add-ons that must be ready before `install`."""
+    after: ClassVar[tuple[str, ...]] = ()
+    """Names of add-ons that must be ready before `install` where the platform has them."""
     lane: ClassVar[str] = "core"
     """Scenarios that need it run on a platform with those of the same lane; see `testbed.lanes`."""
     tools: ClassVar[tuple[str, ...]] = ()

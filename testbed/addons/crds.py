@@ -15,6 +15,8 @@ class Crds(AddOn):
 
     program: ClassVar[str]
     """Who would act on them."""
+    role: ClassVar[str]
+    """The role of that program's process, where the platform has it."""
 
     def _manifests(self) -> list[Manifest]:
         found = [m for tool in self.tools for m in load_manifests(self.cluster.toolchain.assets(tool))]
@@ -40,10 +42,11 @@ class Crds(AddOn):
 
     def fidelity(self) -> Fidelity:
         """What is real here."""
+        runs = self.cluster.component(self.role) in self.cluster.supervisor.components()
         return Fidelity(
             part=f"{self.name} {self.version}",
             real="the CRDs of upstream: the API server checks every object against their schema",
-            simulated=f"{self.program} does not run: nobody acts on the objects",
+            simulated="" if runs else f"{self.program} does not run: nobody acts on the objects",
         )
 
 
@@ -53,6 +56,7 @@ class ArgoCdCrds(Crds):
     name = "argo-cd-crds"
     tools = ("argo-cd-crds",)
     program = "Argo CD"
+    role = "argocd-application-controller"
 
 
 class FlaggerCrds(Crds):
@@ -61,6 +65,7 @@ class FlaggerCrds(Crds):
     name = "flagger-crds"
     tools = ("flagger-crds",)
     program = "Flagger"
+    role = "flagger"
 
 
 class GatewayApiCrds(Crds):
@@ -69,3 +74,4 @@ class GatewayApiCrds(Crds):
     name = "gateway-api-crds"
     tools = ("gateway-api-crds",)
     program = "a gateway"
+    role = "gateway-proxy"

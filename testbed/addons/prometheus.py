@@ -1,6 +1,6 @@
-"""Prometheus: the real server, scraping what add-ons name, with the alert rules of `manifests/`.
+"""Prometheus: the real server, scraping what add-ons name and pods ask for, with the alert rules of `manifests/`.
 
-Targets are files that Prometheus watches, so add-ons come and go without a reload.
+Targets are files that Prometheus watches, so add-ons and pods come and go without a reload.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,22 +19,34 @@ from typing import Any
 import yaml
 
 from testbed.addons.base import AddOn
-from testbed.cluster import Cluster, Fidelity
+from testbed.cluster import Cluster, Fidelity, load_manifests
 from testbed.errors import TestbedError
 from testbed.paths import manifests
 from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
 from testbed.supervisor import ProcessSpec, log_tail
 from testbed.wait import Probe, wait_until
 
+NAMESPACE = "monitoring"
+ROLE, DISCOVERY = "prometheus", "prometheus-discovery"
+"""The roles of its two processes; the first is also its service account."""
 SCRAPE_SECONDS = 1
-TIME_SCALE = 60
-"""The `for` of every alert is divided by this: the two minutes of production are two seconds here."""
 READY_TIMEOUT = 60.0
+RULES = ("operators", "monitoring")
+"""Folders of `manifests/` with alert rules in `alerts/`."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def _folder(cluster: Cluster) -> Path:
     return cluster.folder / "prometheus"
+
+
+def send_alerts(cluster: Cluster, address: str | None) -> None:
+    """Have alerts sent to an Alertmanager; with `address` None, no more. Works before and after the add-on."""
+    path = _folder(cluster) / "alertmanagers.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps([{"targets": [address] if address else []}]))
+    part.replace(path)
 
 
 def scrape(cluster: Cluster, job: str, instance: str, address: str | None) -> None:
@@ -77,7 +90,12 @@ class Prometheus(AddOn):
         return f"http://{status.tags['address']}"
 
     def install(self) -> None:
-        """Configuration, rules, process."""
+        """RBAC of the discovery, configuration, rules, both processes."""
+        self.cluster.client().apply_all(load_manifests(manifests("monitoring", "rbac.yaml")))
+        self.resume()
+
+    def resume(self) -> None:
+        """Configuration, rules, both processes."""
         folder = _folder(self.cluster)
         (folder / "targets").mkdir(parents=True, exist_ok=True)
         (folder / "rules").mkdir(exist_ok=True)
@@ -89,16 +107,35 @@ class Prometheus(AddOn):
             },
             "rule_files": [str(folder / "rules" / "*.yaml")],
             "scrape_configs": [
-                {"job_name": "add-ons", "file_sd_configs": [{"files": [str(folder / "targets" / "*.json")]}]}
+                {"job_name": "add-ons", "file_sd_configs": [{"files": [str(folder / "targets" / "*.json")]}]},
+                {"job_name": "pods", "file_sd_configs": [{"files": [str(folder / "pods.json")]}]},
             ],
+            "alerting": {
+                "alertmanagers": [{"file_sd_configs": [{"files": [str(folder / "alertmanagers.json")]}]}],
+            },
         }
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
         self._write_rules(without=())
+        self._start_discovery(folder / "pods.json")
         self._start(folder)
 
-    def resume(self) -> None:
-        """The same: it stores nothing in the cluster."""
-        self.install()
+    def _start_discovery(self, targets: Path) -> None:
+        name = self.cluster.component(DISCOVERY)
+        self.cluster.supervisor.stop([name], grace=0)
+        kubeconfig = self.cluster.service_account_kubeconfig(NAMESPACE, ROLE)
+        self.cluster.supervisor.start(
+            ProcessSpec(
+                name=name,
+                argv=[
+                    *(sys.executable, "-m", "testbed.monitoring"),
+                    f"--kubeconfig={kubeconfig}",
+                    f"--targets={targets}",
+                ],
+                env={"MALLOC_ARENA_MAX": "2", "PYTHONDONTWRITEBYTECODE": "1"},
+                tags={"cluster": self.cluster.name, "role": DISCOVERY},
+                restart_limit=100,
+            )
+        )
 
     @retry_on_taken_port
     def _start(self, folder: Path) -> None:
@@ -124,8 +161,9 @@ class Prometheus(AddOn):
         self._wait(self.cluster.supervisor.require_started, lambda: (bool(self._request("/-/healthy")), "not healthy"))
 
     def _write_rules(self, without: tuple[str, ...]) -> None:
-        for source in sorted(manifests("operators", "alerts").glob("*.yaml")):
-            rules = scaled(yaml.safe_load(source.read_text()), TIME_SCALE)
+        sources = [path for folder in RULES for path in sorted(manifests(folder, "alerts").glob("*.yaml"))]
+        for source in sources:
+            rules = scaled(yaml.safe_load(source.read_text()), self.cluster.spec.time_scale)
             for group in rules["groups"]:
                 group["rules"] = [rule for rule in group["rules"] if rule.get("alert") not in without]
             (_folder(self.cluster) / "rules" / source.name).write_text(yaml.safe_dump(rules))
@@ -142,11 +180,13 @@ class Prometheus(AddOn):
         wait_until("Prometheus has its rules", loaded, timeout=READY_TIMEOUT)
 
     def ready(self) -> None:
-        """Wait until it is ready and has its rules."""
+        """Wait until it is ready, has its rules, and the pods are known."""
 
         def loaded() -> tuple[bool, object]:
+            self.cluster.supervisor.require_running(self.cluster.component(DISCOVERY))
             self._request("/-/ready")
-            return bool(self.query_api("rules")["groups"]), "no rules"
+            known = (_folder(self.cluster) / "pods.json").exists()
+            return bool(self.query_api("rules")["groups"]) and known, "no rules, or no list of pods"
 
         self._wait(self.cluster.supervisor.require_running, loaded)
 
@@ -200,15 +240,42 @@ class Prometheus(AddOn):
             and labels.items() <= entry["labels"].items()
         ]
 
+    def wait_firing(self, alert: str, *, within: float, **labels: str) -> dict[str, Any]:
+        """Wait until an alert of this name and these labels fires; returns it as Prometheus' API has it.
+
+        Args:
+            alert: Its name.
+            within: Seconds.
+            labels: Labels that it must have.
+
+        Raises:
+            WaitTimeout: It did not fire in time; says which alerts are pending or firing.
+        """
+        found: list[dict[str, Any]] = []
+
+        def fires() -> tuple[bool, object]:
+            found[:] = self.firing(alert, **labels)
+            active = [(one["labels"]["alertname"], one["state"]) for one in self.query_api("alerts")["alerts"]]
+            return bool(found), f"active alerts: {active}"
+
+        wait_until(f"the alert {alert} {labels or ''} fires", fires, timeout=within, retry_on=(OSError,))
+        return found[0]
+
     def uninstall(self) -> None:
-        """Stop it."""
-        self.cluster.supervisor.stop([self.cluster.component("prometheus")])
+        """Stop both processes and remove what the discovery may do."""
+        self.cluster.supervisor.stop([self.cluster.component(DISCOVERY), self.cluster.component(ROLE)])
+        kube = self.cluster.client()
+        for found in reversed(load_manifests(manifests("monitoring", "rbac.yaml"))):
+            metadata = found["metadata"]
+            where = metadata.get("namespace")
+            kube.delete(found["kind"], metadata["name"], namespace=where, api_version=found["apiVersion"])
 
     def fidelity(self) -> Fidelity:
         """What is real here."""
         return Fidelity(
             part=f"prometheus {self.version}",
             real="the server: scraping, rules, alerts",
-            simulated=f"targets from files; looks every {SCRAPE_SECONDS} s; waiting times of alerts divided by "
-            f"{TIME_SCALE}; no Alertmanager",
+            simulated="pods by their annotations prometheus.io/*, not by PodMonitors; targets come from a watcher "
+            f"of the testbed; looks every {SCRAPE_SECONDS} s; waiting times of alerts divided by "
+            f"{self.cluster.spec.time_scale:g}",
         )

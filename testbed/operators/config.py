@@ -71,7 +71,7 @@ class TenantConfig(_Strict):
 class CanaryConfig(_Strict):
     """Settings of the CanaryPolicy operator."""
 
-    minimumWindow: int = Field(default=600, ge=60)
+    minimumWindow: int = Field(default=600, ge=10)
     """Seconds from the first traffic shift to the promotion, at least."""
     minimumInterval: int = Field(default=30, ge=10)
     """Seconds between two looks at the metrics, at least: a scrape must fit in."""
@@ -91,6 +91,8 @@ class CanaryConfig(_Strict):
     """Where the metric templates and the load tester are; teams have no access there."""
     loadTester: str = "http://flagger-loadtester.flagger-system/"
     prometheus: str = "http://prometheus-operated.monitoring:9090"
+    proxy: str = ""
+    """An HTTP forward proxy by which the load tester reaches services, where it has no cluster DNS."""
 
 
 def load[T: BaseModel](kind: type[T], path: Path | None) -> T:

@@ -90,7 +90,13 @@ def test_a_path_is_no_command(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("analysis", "interval"),
-    [({}, 120), ({"window": "1h"}, 720), ({"stepWeight": 5}, 60), ({"window": "10m", "stepWeight": 1}, 30)],
+    [
+        ({}, 120),
+        ({"window": "1h"}, 720),
+        ({"stepWeight": 5}, 120),
+        ({"warmUp": "3m"}, 360),
+        ({"window": "10m", "stepWeight": 1}, 120),
+    ],
 )
 def test_all_steps_together_take_the_window_at_least(analysis: dict[str, Any], interval: int) -> None:
     found = canary(analysis=analysis)["analysis"]
@@ -98,6 +104,23 @@ def test_all_steps_together_take_the_window_at_least(analysis: dict[str, Any], i
     steps = found["maxWeight"] / found["stepWeight"]
     assert steps * seconds(found["interval"]) >= seconds(analysis.get("window", "10m"))
     assert found["stepWeightPromotion"] <= 10
+
+
+def test_no_check_looks_back_into_the_warm_up() -> None:
+    for analysis in ({}, {"warmUp": "2m"}, {"stepWeight": 1}):
+        found = canary(analysis=analysis)["analysis"]
+        warm_up = seconds(analysis.get("warmUp", "60s"))
+        for check in found["metrics"]:
+            assert 0 < seconds(check["interval"]) <= seconds(found["interval"]) - warm_up
+
+
+def test_a_proxy_stands_in_for_cluster_dns() -> None:
+    assert "-x" not in str(canary()["analysis"]["webhooks"])
+    config = CanaryConfig(proxy="http://127.0.0.1:1234")
+    spec = parse(validation.with_defaults(GOOD, config))
+    smoke, warm = children.hooks(POLICY, spec, config)
+    assert "curl -sf -x http://127.0.0.1:1234 " in smoke["metadata"]["cmd"]
+    assert "hey -x http://127.0.0.1:1234 " in warm["metadata"]["cmd"]
 
 
 def test_the_queries_are_the_platforms() -> None:

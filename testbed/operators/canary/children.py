@@ -23,18 +23,24 @@ REQUEST_TIMEOUT = 5
 
 # The pods of the canary, and not those of the primary, whose names have one part more.
 _PODS = 'namespace="{{ namespace }}",pod=~"{{ target }}-[0-9a-zA-Z]+(-[0-9a-zA-Z]+)"'
+# Probes and scrapes are no users: counted, they would make a release look good that no request has reached yet.
+_USERS = f'{_PODS},path!~"healthz|readyz|livez|metrics"'
+_COUNT = f"http_request_duration_seconds_count{{{_USERS}"
 QUERIES = {
     LATENCY: (
         "1000 * histogram_quantile(0.99, sum by (le) (\n"
-        f"  rate(http_request_duration_seconds_bucket{{{_PODS}}}[{{{{ interval }}}}])\n"
+        f"  rate(http_request_duration_seconds_bucket{{{_USERS}}}[{{{{ interval }}}}])\n"
         "))\n"
     ),
+    # Without `or vector(0)` a release without any error would have no errors to subtract.
     SUCCESS_RATE: (
-        f'100 * sum(rate(http_request_duration_seconds_count{{{_PODS},status!~"5.."}}[{{{{ interval }}}}]))\n'
-        f"/ sum(rate(http_request_duration_seconds_count{{{_PODS}}}[{{{{ interval }}}}]))\n"
+        f'100 * (1 - (sum(rate({_COUNT},status=~"5.."}}[{{{{ interval }}}}])) or vector(0))\n'
+        f"/ sum(rate({_COUNT}}}[{{{{ interval }}}}])))\n"
     ),
 }
-"""What is measured, in milliseconds and percent; Flagger fills in namespace, target and interval."""
+"""What is measured, in milliseconds and percent; Flagger fills in namespace, target and interval.
+
+Without requests there is no value, which Flagger takes for a failed check."""
 
 
 def templates(config: CanaryConfig) -> list[Body]:
@@ -51,22 +57,33 @@ def templates(config: CanaryConfig) -> list[Body]:
 
 
 def interval(spec: PolicySpec, config: CanaryConfig) -> int:
-    """Seconds a step, so that all steps together take at least the window."""
+    """Seconds a step, so that all steps together take at least the window, and the warm-up at most half a step.
+
+    Flagger warms up inside the first step: a longer warm-up would leave no time with real requests before the check.
+    """
     steps = math.ceil(MAXIMUM_WEIGHT / spec.analysis.stepWeight)
-    return max(config.minimumInterval, math.ceil(seconds(spec.analysis.window) / steps))
+    warm_up = seconds(spec.analysis.warmUp)
+    return max(config.minimumInterval, math.ceil(seconds(spec.analysis.window) / steps), 2 * warm_up)
+
+
+def look_back(spec: PolicySpec, config: CanaryConfig) -> int:
+    """Seconds that a check looks back; in the first step not into the warm-up, whose requests are slow by design."""
+    return interval(spec, config) - seconds(spec.analysis.warmUp)
 
 
 def hooks(policy: Body, spec: PolicySpec, config: CanaryConfig) -> list[Body]:
     """What runs before any traffic is shifted: the smoke test, then the warm-up. Flagger calls them in this order."""
     url = f"http://{spec.targetRef.name}-canary.{policy['metadata']['namespace']}:{spec.service.port}{spec.smokeTest.path}"
     warm_up = seconds(spec.analysis.warmUp)
+    # Where services have no DNS names, a forward proxy knows them.
+    through = f"-x {config.proxy} " if config.proxy else ""
     found = [
         {
             "name": "smoke-test",
             "type": "pre-rollout",
             "url": config.loadTester,
             "timeout": f"{REQUEST_TIMEOUT * 2}s",
-            "metadata": {"type": "bash", "cmd": f"curl -sf --max-time {REQUEST_TIMEOUT} {url}"},
+            "metadata": {"type": "bash", "cmd": f"curl -sf {through}--max-time {REQUEST_TIMEOUT} {url}"},
         }
     ]
     if warm_up:
@@ -76,7 +93,7 @@ def hooks(policy: Body, spec: PolicySpec, config: CanaryConfig) -> list[Body]:
                 "type": "pre-rollout",
                 "url": config.loadTester,
                 "timeout": f"{warm_up + 30}s",
-                "metadata": {"type": "bash", "cmd": f"hey -z {warm_up}s -q 5 -c 2 {url}"},
+                "metadata": {"type": "bash", "cmd": f"hey {through}-z {warm_up}s -q 5 -c 2 {url}"},
             }
         )
     return found
@@ -93,7 +110,7 @@ def metrics(spec: PolicySpec, config: CanaryConfig) -> list[Body]:
             "name": name,
             "templateRef": {"name": name, "namespace": config.systemNamespace},
             "thresholdRange": limits,
-            "interval": f"{interval(spec, config)}s",
+            "interval": f"{look_back(spec, config)}s",
         }
         for name, limits in ranges.items()
     ]

@@ -1,0 +1,154 @@
+"""How scenarios get at releases: a marker that names them, and what became of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+
+from testbed import needs
+from testbed.cluster import Fidelity
+from testbed.errors import TestbedError, UsageError
+from testbed.platform import Platform
+from testbed.report.verdicts import CONTROL, GUARD_ON
+from testbed.rollouts.campaign import Campaign
+from testbed.rollouts.outcome import Outcome
+from testbed.rollouts.release import Release
+from testbed.showing import shown
+from testbed.supervisor import Supervisor
+
+MARKER = "releases"
+CAMPAIGN = pytest.StashKey[Campaign]()
+NEEDS = ("workloads", "gateway", "prometheus", "alertmanager", "flagger", "canary-policy")
+"""The add-ons that every release needs."""
+TIMELINES = "delivery"
+"""The folder of the report with a timeline of each release."""
+
+
+class Delivery:
+    """What became of the releases of a session."""
+
+    def __init__(self, platform: Platform, outcomes: dict[str, Outcome]) -> None:
+        self.platform = platform
+        self._outcomes = outcomes
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The platform's."""
+        return self.platform.supervisor
+
+    def fidelity(self) -> list[Fidelity]:
+        """The platform's."""
+        return self.platform.fidelity(NEEDS)
+
+    def outcome(self, release: Release) -> Outcome:
+        """What became of a release.
+
+        Raises:
+            TestbedError: It did not come to an end.
+        """
+        found = self._outcomes[release.name]
+        if found.problem:
+            raise TestbedError(
+                f"the release {release.name} did not end",
+                why=f"{found.problem}\n{found.timeline()}",
+                fix="see Flagger's log in the evidence",
+            )
+        return found
+
+
+class Guarded:
+    """The guard of a release; removed, the control's Canary lacks it, or the platform did."""
+
+    def __init__(self, what: str, control: Release, *, happened: str = "") -> None:
+        self.what = what
+        self._control = control
+        self._happened = happened
+
+    def removed(self, delivery: Delivery) -> AbstractContextManager[None]:
+        """The control is a release of its own, which ran without it: prove that.
+
+        Raises:
+            TestbedError: It had the guard.
+        """
+
+        @contextmanager
+        def gone() -> Iterator[None]:
+            found = delivery.outcome(self._control)
+            without = self._control.without
+            if (
+                without is None
+                or not without.is_off(found.spec)
+                or (self._happened and self._happened not in found.facts)
+            ):
+                raise TestbedError(
+                    f"the control {found.name} was not without {self.what}",
+                    why=found.timeline(),
+                    fix="see the Canary's spec in the evidence",
+                )
+            yield
+
+        return gone()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line(
+        "markers",
+        f"{MARKER}(guarded, control): the releases that a scenario looks at, one or a tuple each, with its guard "
+        "on and as control; all releases of a session run side by side",
+    )
+
+
+def _wanted(item: pytest.Item) -> tuple[Release, ...]:
+    """The releases of a test, its own first; none for other tests."""
+    marker = item.get_closest_marker(MARKER)
+    callspec = getattr(item, "callspec", None)
+    if marker is None or callspec is None:
+        return ()
+    found = marker.args[{GUARD_ON: 0, CONTROL: 1}[callspec.params["guard"]]]
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.fixture(scope="session")
+def delivery(request: pytest.FixtureRequest, platform: Platform) -> Iterator[Delivery]:
+    """Runs the releases of all chosen scenarios; the first scenario waits for them."""
+    wanted: dict[str, Release] = {}
+    for item in request.session.items:
+        if needs.unmet(item, platform.spec):
+            continue
+        for release in _wanted(item):
+            if wanted.setdefault(release.name, release) != release:
+                raise UsageError(f"two releases are named {release.name}", fix="give each its own name")
+    campaign = Campaign(platform, wanted.values(), lambda text: print(f"  {text}", file=sys.stderr))  # noqa: T201
+    with shown(request.config):
+        outcomes = campaign.run()
+    folder = request.config.getoption("--testbed-report") / TIMELINES
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, outcome in outcomes.items():
+        (folder / f"{name}.txt").write_text(f"{outcome.timeline()}\n{outcome.users()}\n{outcome.problem}\n")
+    request.config.stash[CAMPAIGN] = campaign
+    yield Delivery(platform, outcomes)
+    _remove(request.config)
+
+
+def _remove(config: pytest.Config) -> None:
+    """Take the services away, once."""
+    if (campaign := config.stash.get(CAMPAIGN, None)) is not None:
+        del config.stash[CAMPAIGN]
+        campaign.remove()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """After the last scenario of releases in a row: others on the platform have it to themselves."""
+    if nextitem is not None and nextitem.get_closest_marker(MARKER) is None:
+        _remove(item.config)
+
+
+@pytest.fixture
+def rollout(request: pytest.FixtureRequest, delivery: Delivery, guard: str) -> Outcome:
+    """What became of the test's own release: the guarded one, or that of its control."""
+    return delivery.outcome(_wanted(request.node)[0])
