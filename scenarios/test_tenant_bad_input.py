@@ -18,7 +18,7 @@ from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 from testbed.tenancy import LABEL, Tenancy
 
-pytestmark = pytest.mark.needs("gatekeeper", "tenant-workspace")
+pytestmark = pytest.mark.needs("gatekeeper", "tenant-workspace", "operator-processes")
 OPERATOR = "tenant-workspace"
 
 

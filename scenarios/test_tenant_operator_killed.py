@@ -14,7 +14,7 @@ from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 from testbed.tenancy import BINDINGS, LABEL, Tenancy
 
-pytestmark = pytest.mark.needs("gatekeeper", "tenant-workspace")
+pytestmark = pytest.mark.needs("gatekeeper", "tenant-workspace", "operator-processes")
 STANDBY = SecondReplica("tenant-workspace")
 
 

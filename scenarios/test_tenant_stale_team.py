@@ -23,7 +23,7 @@ STALE = {
 }
 
 
-@pytest.mark.needs("gatekeeper", "tenant-workspace", "prometheus")
+@pytest.mark.needs("gatekeeper", "tenant-workspace", "prometheus", "operator-processes")
 @pytest.mark.scenario(guard=AlertRule(ALERT))
 def test_a_stale_team_is_noticed(platform: Platform, guard: str, sla: SlaRecorder) -> None:
     """Given a tenant, when its team leaves the directory, then condition, metric and alert say so until it is back."""

@@ -17,7 +17,7 @@ from testbed.sla import SlaRecorder
 from testbed.tenancy import Tenancy
 from testbed.wait import wait_until
 
-pytestmark = pytest.mark.needs("gatekeeper", "tenant-workspace")
+pytestmark = pytest.mark.needs("gatekeeper", "tenant-workspace", "operator-processes")
 MEMORY = 120e6
 """Bytes that the operator may take."""
 WRITTEN = {

@@ -24,8 +24,11 @@ Name = Annotated[str, typer.Option("--name", help="Which kept platform.")]
 Config = Annotated[
     Path | None, typer.Option("--config", help="Configuration instead of [tool.testbed] in pyproject.toml.")
 ]
-Backend = Annotated[str | None, typer.Option("--backend", help="embedded (default) or existing.")]
+Backend = Annotated[str | None, typer.Option("--backend", help="embedded (default), kind or existing.")]
 Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", help="Backend existing: the kubeconfig.")]
+NodeImage = Annotated[
+    str | None, typer.Option("--node-image", help="Backend kind: the node image (default: that of kind's version).")
+]
 Allow = Annotated[
     list[str] | None,
     typer.Option("--allow-context", help="Backend existing: a context that may be used although not on loopback."),
@@ -42,6 +45,7 @@ def run(
     config: Config = None,
     kubeconfig: Kubeconfig = None,
     allow_context: Allow = None,
+    node_image: NodeImage = None,
     use: Annotated[str | None, typer.Option(help="Run on the platform that `testbed up --name` left running.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave the platform running afterwards.")] = False,
     strict: Annotated[bool, typer.Option(help="Needs that are not met are failures, not skips.")] = False,
@@ -60,12 +64,13 @@ def run(
     from testbed.toolchain.cli import build_with_progress
 
     paths = find(scenarios or [])
-    spec = _spec(config, backend=backend, kubeconfig=kubeconfig, allow_context=allow_context)
+    spec = _spec(config, backend=backend, kubeconfig=kubeconfig, allow_context=allow_context, node_image=node_image)
     options = [f"--testbed-report={folder}"]
     options += [f"--testbed-config={config}"] if config else []
     options += [f"--testbed-backend={backend}"] if backend else []
     options += [f"--testbed-kubeconfig={kubeconfig}"] if kubeconfig else []
     options += [f"--testbed-allow-context={name}" for name in allow_context or []]
+    options += [f"--testbed-node-image={node_image}"] if node_image else []
     options += [f"--junit-xml={junit}"] if junit else []
     options += ["--testbed-keep"] if keep else []
     options += ["--testbed-strict"] if strict else []
@@ -73,6 +78,7 @@ def run(
         kept_folder(use)
         options.append(f"--testbed-use={use}")
     else:
+        spec.require_machine()
         build_with_progress(Toolchain(), spec.tools())
     # The command itself has imported the plugin; its asserts need no rewriting.
     options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
@@ -100,6 +106,7 @@ def up(
     config: Config = None,
     kubeconfig: Kubeconfig = None,
     allow_context: Allow = None,
+    node_image: NodeImage = None,
     snapshot: Annotated[bool, typer.Option(help="Start from a snapshot where there is one.")] = True,
 ) -> None:
     """Start a platform and leave it running until `testbed down`. Prints an `export KUBECONFIG=` a cluster."""
@@ -114,12 +121,14 @@ def up(
         backend=backend,
         kubeconfig=kubeconfig,
         allow_context=allow_context,
+        node_image=node_image,
         clusters=[_cluster(one, nodes) for one in clusters.split(",")] if clusters is not None else None,
         addons=[one for one in addons.split(",") if one] if addons is not None else None,
         snapshots=None if snapshot else False,
     )
     if nodes is not None and clusters is None:
         spec = _spec(None, **{**spec.model_dump(), "clusters": [_cluster(one.name, nodes) for one in spec.clusters]})
+    spec.require_machine()
     toolchain = Toolchain()
     build_with_progress(toolchain, spec.tools())
     platform = Platform.up(spec, folder, toolchain, _say)

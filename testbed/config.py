@@ -11,11 +11,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from testbed.addons import ADDONS, addon_classes
 from testbed.aws.distribution import Distribution
-from testbed.cluster import CAPABILITIES, Cluster, ClusterSpec, EmbeddedCluster, ExistingCluster, ExistingSpec
+from testbed.cluster import (
+    CAPABILITIES,
+    Cluster,
+    ClusterSpec,
+    EmbeddedCluster,
+    ExistingCluster,
+    ExistingSpec,
+    KindCluster,
+    KindSpec,
+)
 from testbed.errors import UsageError
 
-Backend = Literal["embedded", "existing"]
-BACKENDS: dict[str, type[Cluster]] = {"embedded": EmbeddedCluster, "existing": ExistingCluster}
+Backend = Literal["embedded", "kind", "existing"]
+BACKENDS: dict[str, type[Cluster]] = {
+    "embedded": EmbeddedCluster,
+    "kind": KindCluster,
+    "existing": ExistingCluster,
+}
 
 
 class PlatformSpec(BaseModel):
@@ -25,6 +38,7 @@ class PlatformSpec(BaseModel):
 
     backend: Backend = "embedded"
     existing: ExistingSpec = Field(default_factory=ExistingSpec)
+    kind: KindSpec = Field(default_factory=KindSpec)
     clusters: list[ClusterSpec] = Field(default_factory=lambda: [ClusterSpec()], min_length=1)
     addons: list[str] = Field(default=["gatekeeper"])
     snapshots: bool = True
@@ -53,6 +67,10 @@ class PlatformSpec(BaseModel):
         addons = [tool for addon in addon_classes([*named]) for tool in addon.tools]
         return list(dict.fromkeys([*BACKENDS[self.backend].tools, *addons]))
 
+    def require_machine(self) -> None:
+        """Refuse a machine that cannot have the backend's clusters; raises `UsageError`."""
+        BACKENDS[self.backend].require_machine()
+
     def addons_of(self, cluster: ClusterSpec) -> list[str]:
         """The names of a cluster's add-ons."""
         return self.addons if cluster.addons is None else cluster.addons
@@ -69,7 +87,8 @@ def load(path: Path | None = None, **overrides: Any) -> PlatformSpec:
     Args:
         path: A TOML file; else `$TESTBED_CONFIG`, else the table `[tool.testbed]` of `pyproject.toml` in this folder,
             else everything has its default.
-        overrides: Fields that the command line gives; None means not given.
+        overrides: Fields that the command line gives, and `node_image` for that of the backend kind; None means not
+            given.
 
     Raises:
         UsageError: The file is missing or malformed, or a value is wrong; the message names the field.
@@ -77,6 +96,8 @@ def load(path: Path | None = None, **overrides: Any) -> PlatformSpec:
     chosen = path or (Path(os.environ["TESTBED_CONFIG"]) if os.environ.get("TESTBED_CONFIG") else None)
     where, table = _read(chosen)
     given = {name: value for name, value in overrides.items() if value is not None}
+    if (node_image := given.pop("node_image", None)) is not None:
+        given["kind"] = {**table.get("kind", {}), "image": node_image}
     try:
         spec = PlatformSpec.model_validate({**table, **given})
     except ValidationError as error:

@@ -41,7 +41,10 @@ def configured(config: pytest.Config) -> PlatformSpec:
     }
     given = {name: value for name, value in existing.items() if value}
     return load(
-        config.getoption("--testbed-config"), backend=config.getoption("--testbed-backend"), existing=given or None
+        config.getoption("--testbed-config"),
+        node_image=config.getoption("--testbed-node-image"),
+        backend=config.getoption("--testbed-backend"),
+        existing=given or None,
     )
 
 
@@ -110,6 +113,7 @@ def _own(config: pytest.Config, spec: PlatformSpec, lane: str) -> tuple[Platform
         if found is not None:
             found.supervisor.lease()
             return found, lock
+        spec.require_machine()
         with shown(config):
             build_with_progress(toolchain, spec.tools())
             return Platform.up(spec, folder, toolchain, _say), lock

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from testbed.addons.gatekeeper import WEBHOOK_API
-from testbed.addons.operators import GROUP, NAMESPACE, CanaryPolicy, OperatorAddOn, TenantWorkspace
+from testbed.addons.operator_pods import NAMESPACE
+from testbed.addons.operators import GROUP, CanaryPolicy, OperatorAddOn, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
 from testbed.cluster import KubeClient, Refused, load_manifests
 from testbed.cluster.client import NOT_YET

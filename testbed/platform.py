@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from testbed import __version__
 from testbed.addons import AddOn, Gatekeeper, addon_classes
-from testbed.cluster import Cluster, ClusterSpec, ExistingCluster, Fidelity
+from testbed.cluster import Cluster, ClusterSpec, ExistingCluster, Fidelity, KindCluster
 from testbed.config import BACKENDS, PlatformSpec
 from testbed.errors import TestbedError, UsageError
 from testbed.snapshot import Snapshots
@@ -51,6 +51,8 @@ class Platform:
     def _cluster(self, cluster: ClusterSpec, supervisor: Supervisor, toolchain: Toolchain) -> Cluster:
         if self.spec.backend == "existing":
             return ExistingCluster(cluster, supervisor, toolchain, self.spec.existing)
+        if self.spec.backend == "kind":
+            return KindCluster(cluster, supervisor, toolchain, self.spec.kind)
         return BACKENDS[self.spec.backend](cluster, supervisor, toolchain)
 
     @classmethod

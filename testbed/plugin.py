@@ -37,6 +37,7 @@ pytest_plugins = [
     "testbed.aws.fixtures",
     "testbed.gitops.fixtures",
     "testbed.pipelines.fixtures",
+    "testbed.promotion.fixtures",
     "testbed.rollouts.fixtures",
     "testbed.traffic.fixtures",
 ]
@@ -51,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add = group.addoption
     add("--testbed-backend", choices=[*BACKENDS], help="where Kubernetes comes from (default: embedded)")
     add("--testbed-config", type=Path, metavar="FILE", help="configuration instead of [tool.testbed] in pyproject.toml")
+    add("--testbed-node-image", metavar="IMAGE", help="backend kind: the node image")
     add("--testbed-kubeconfig", type=Path, metavar="FILE", help="backend existing: the kubeconfig")
     add("--testbed-allow-context", action="append", metavar="NAME", help="backend existing: allowed off loopback")
     add("--testbed-use", metavar="NAME", help="run on the platform that `testbed up --name NAME` left running")

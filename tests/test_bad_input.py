@@ -33,7 +33,7 @@ def refused(command: Command, *arguments: str, cwd: Path | None = None) -> str:
         (["up", "--clusters", "Dev"], "clusters.0.name"),
         (["up", "--clusters", "dev,dev"], "same name"),
         (["up", "--nodes", "-1"], "node_groups.0.count"),
-        (["up", "--backend", "minikube"], "backend: Input should be 'embedded' or 'existing'"),
+        (["up", "--backend", "minikube"], "backend: Input should be 'embedded', 'kind' or 'existing'"),
         (["up", "--name", "../x"], "no name for a platform"),
         (["up", "--config", "nothing.toml"], "nothing.toml"),
         (["run", "scenarios/test_nothing.py"], "there is no scenario"),

@@ -14,6 +14,7 @@ from testbed.addons.gateway import Gateway
 from testbed.addons.git_server import GitServer
 from testbed.addons.operators import CanaryPolicy, TenantWorkspace
 from testbed.addons.prometheus import Prometheus
+from testbed.addons.promotion import Promotion
 from testbed.addons.workloads import Workloads
 from testbed.errors import UsageError
 
@@ -31,6 +32,7 @@ _ALL: tuple[type[AddOn], ...] = (
     GitServer,
     ArgoCd,
     Workloads,
+    Promotion,
 )
 ADDONS: dict[str, type[AddOn]] = {addon.name: addon for addon in _ALL}
 """Every add-on by name."""

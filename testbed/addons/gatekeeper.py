@@ -89,7 +89,7 @@ class Gatekeeper(AddOn):
         except TestbedError as error:
             raise TestbedError(
                 f"the API server of cluster {self.cluster.name} does not reach webhooks on this machine",
-                why=f"Gatekeeper runs here, at {LOOPBACK}:{port}; {error.why}",
+                why=f"Gatekeeper runs here, at {self.cluster.webhook_host}:{port}; {error.why}",
                 fix="use a cluster whose API server runs on this machine's network, or leave gatekeeper out",
             ) from None
 
@@ -99,7 +99,8 @@ class Gatekeeper(AddOn):
         self.cluster.supervisor.stop([self.cluster.component(role) for role in self._roles], grace=0)
         kubeconfig = self.cluster.service_account_kubeconfig(NAMESPACE, "gatekeeper-admin")
         certificates = self.cluster.folder / "gatekeeper-certs"
-        certificate, key = self.cluster.authority.issue("gatekeeper-webhook", "gatekeeper-webhook", hosts=[LOOPBACK])
+        host = self.cluster.webhook_host
+        certificate, key = self.cluster.authority.issue("gatekeeper-webhook", "gatekeeper-webhook", hosts=[host])
         certificates.mkdir(mode=0o700, exist_ok=True)
         # Audit does not make its cache folder; without it every audit fails, in its log only.
         (self.cluster.folder / "gatekeeper-audit").mkdir(mode=0o700, exist_ok=True)
@@ -116,7 +117,7 @@ class Gatekeeper(AddOn):
             f"--kubeconfig={kubeconfig}",
             "--disable-cert-rotation",
             f"--cert-dir={certificates}",
-            f"--host={LOOPBACK}",
+            f"--host={host}",
             "--disable-opa-builtin={http.send}",
             f"--exempt-namespace={NAMESPACE}",
             # Its Prometheus exporter can only listen on every interface; this one pushes, here to a closed port.
@@ -165,10 +166,10 @@ class Gatekeeper(AddOn):
     def _webhook(self, port: int, failure_policy: str) -> Manifest:
         """Upstream's webhook configuration, pointed at our process. Policy `Fail` refuses when that does not answer."""
         (configuration,) = (found for found in self._upstream() if found["kind"] == "ValidatingWebhookConfiguration")
-        authority = pem_data(self.cluster.authority.pem)
+        authority, host = pem_data(self.cluster.authority.pem), self.cluster.webhook_host
         for webhook in configuration["webhooks"]:
             path = webhook["clientConfig"].pop("service")["path"]
-            webhook["clientConfig"] = {"url": f"https://{LOOPBACK}:{port}{path}", "caBundle": authority}
+            webhook["clientConfig"] = {"url": f"https://{host}:{port}{path}", "caBundle": authority}
             if webhook["name"] == ADMIT:
                 webhook["failurePolicy"] = failure_policy
                 # Fail-closed must not lock the cluster's own components out (leases, events, tokens).

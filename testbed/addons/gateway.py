@@ -18,7 +18,7 @@ from testbed.addons.prometheus import scrape
 from testbed.cluster import Fidelity, Manifest, load_manifests
 from testbed.cluster.client import NOT_YET
 from testbed.cluster.pki import write_private
-from testbed.errors import TestbedError
+from testbed.errors import TestbedError, WaitTimeout
 from testbed.gateway import envoy
 from testbed.gateway.resources import API
 from testbed.pages import NOT_SERVED, page
@@ -119,15 +119,13 @@ class Gateway(AddOn):
             )
         )
         try:
-            self._wait(
-                "Envoy answers", PROXY, supervisor.require_started, lambda: _is(page(LOOPBACK, admin, "/ready"), 200)
-            )
-        except ComponentDied as died:
-            if NO_INOTIFY not in self.cluster.log(PROXY).read_text(errors="replace"):
+            self._wait("Envoy answers", PROXY, self._require_proxy, lambda: _is(page(LOOPBACK, admin, "/ready"), 200))
+        except WaitTimeout as timeout:
+            if not self._lacks_inotify():
                 raise
             raise TestbedError(
                 "Envoy cannot watch its configuration",
-                why=f"all inotify instances of this user are taken; {died.what}",
+                why=f"all inotify instances of this user are taken; {timeout.what}",
                 fix="stop other platforms, or raise the limit: `sysctl -w fs.inotify.max_user_instances=1024`",
             ) from None
         # Before the controller: in a snapshot the Gateway has a port of old, which may be somebody else's now.
@@ -148,6 +146,17 @@ class Gateway(AddOn):
         )
         scrape(self.cluster, "gateway", PROXY, f"{LOOPBACK}:{metrics}")
         self._wait_programmed()
+
+    def _lacks_inotify(self) -> bool:
+        return NO_INOTIFY in self.cluster.log(PROXY).read_text(errors="replace")
+
+    def _require_proxy(self, name: str) -> None:
+        """As `require_started`; but an Envoy without an inotify instance is restarted until others give theirs back."""
+        try:
+            self.cluster.supervisor.require_started(name)
+        except ComponentDied:
+            if not self._lacks_inotify():
+                raise
 
     @staticmethod
     def _objects(port: int) -> list[Manifest]:

@@ -1,4 +1,4 @@
-"""The platform's two operators as supervised processes, each under its own service account."""
+"""The platform's two operators, each under its own service account: as processes, or as pods where images run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import yaml
 from testbed.addons import flagger, gateway, prometheus
 from testbed.addons.analysis import analysis_scale, scaled_windows
 from testbed.addons.base import AddOn
+from testbed.addons.operator_pods import NAMESPACE, OperatorPods
 from testbed.addons.prometheus import scrape
-from testbed.cluster import Fidelity, Manifest, Refused, load_manifests
+from testbed.cluster import Cluster, Fidelity, Manifest, Refused, load_manifests
 from testbed.cluster.base import pem_data
 from testbed.cluster.client import NOT_YET
 from testbed.cluster.pki import write_private
@@ -21,7 +22,6 @@ from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
 from testbed.supervisor import ProcessSpec, log_tail
 from testbed.wait import wait_until
 
-NAMESPACE = "platform-operators"
 GROUP = "platform.testbed.dev/v1alpha1"
 READY_TIMEOUT = 60.0
 LEASE_SECONDS = 5
@@ -42,6 +42,12 @@ class OperatorAddOn(AddOn):
     """What teams make of them: taken away before the operator."""
     version_is: ClassVar[str] = "v1alpha1"
 
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+        flags = [f"--lease-seconds={LEASE_SECONDS}", f"--resync-seconds={RESYNC_SECONDS}"]
+        self.pods = OperatorPods(cluster, self.command, flags) if "images" in cluster.capabilities else None
+        """Where the cluster runs containers; a process of this machine where it does not."""
+
     @property
     def version(self) -> str:
         """The version of its API: it is part of the testbed, not a tool of its own."""
@@ -60,12 +66,16 @@ class OperatorAddOn(AddOn):
         raise NotImplementedError
 
     def install(self) -> None:
-        """CRDs and RBAC, the process, then the webhooks that it serves."""
+        """CRDs and RBAC, the process or the pods, then the webhooks that these serve."""
         kube = self.cluster.client()
         for crd in self.crds:
             kube.apply_all(load_manifests(manifests("operators", "crds", f"{crd}.yaml")))
         kube.wait_crds([f"{crd}.{GROUP.partition('/')[0]}" for crd in self.crds], timeout=READY_TIMEOUT)
         kube.apply_all(load_manifests(manifests("operators", self.command, "rbac.yaml")))
+        if self.pods is not None:
+            self.pods.deploy()
+            kube.apply_all(self.pods.webhooks())
+            return
         kube.apply_all(self.webhooks(self.start_replica(0)))
 
     def resume(self) -> None:
@@ -145,6 +155,8 @@ class OperatorAddOn(AddOn):
 
     def get(self, path: str, replica: int = 0) -> tuple[int, str]:
         """Status and text of a page of a replica: /metrics, /healthz, /readyz."""
+        if self.pods is not None:
+            return self.pods.page(path)
         status = self.cluster.supervisor.component(self.cluster.component(self.role(replica)))
         host, _, port = status.tags["metrics"].partition(":")
         return page(host, int(port), path, timeout=5)
@@ -183,7 +195,7 @@ class OperatorAddOn(AddOn):
             probe,
             timeout=READY_TIMEOUT,
             retry_on=(*NOT_YET, *NOT_SERVED),
-            evidence=lambda: log_tail(log),
+            evidence=self.pods.describe if self.pods is not None else lambda: log_tail(log),
         )
 
     def uninstall(self) -> None:
@@ -191,8 +203,11 @@ class OperatorAddOn(AddOn):
         kube = self.cluster.client()
         for kind in self.kinds:
             self._delete_all(kind)
-        for replica in range(REPLICAS):
-            self.stop_replica(replica)
+        if self.pods is not None:
+            self.pods.remove()
+        else:
+            for replica in range(REPLICAS):
+                self.stop_replica(replica)
         objects = [
             *load_manifests(manifests("operators", self.command, "webhooks.yaml")),
             *reversed(load_manifests(manifests("operators", self.command, "rbac.yaml"))),
@@ -228,10 +243,11 @@ class OperatorAddOn(AddOn):
 
     def fidelity(self) -> Fidelity:
         """What is real here."""
+        how = "a certificate of the testbed, not cert-manager's" if self.pods else "a process instead of a pod"
         return Fidelity(
             part=f"operator {self.command}",
             real="the operator that would run in production: CRDs, own service account, lease, webhooks over TLS",
-            simulated=f"a process instead of a pod; lease {LEASE_SECONDS} s, resync every {RESYNC_SECONDS} s",
+            simulated=f"{how}; lease {LEASE_SECONDS} s, resync every {RESYNC_SECONDS} s",
         )
 
 
@@ -253,9 +269,9 @@ class TenantWorkspace(OperatorAddOn):
     def fidelity(self) -> Fidelity:
         """What is real here."""
         found = super().fidelity()
-        said = (
-            "; Team objects come from the tests, no identity provider; NetworkPolicies are not enforced, no pod network"
-        )
+        said = "; Team objects come from the tests, no identity provider"
+        if self.pods is None:
+            said += "; NetworkPolicies are not enforced, no pod network"
         return found.model_copy(update={"simulated": found.simulated + said})
 
 

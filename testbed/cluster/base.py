@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from testbed.cluster.client import KubeClient
 from testbed.cluster.nodes import NodeGroup
 from testbed.cluster.pki import Authority, write_private
+from testbed.ports import LOOPBACK
 from testbed.supervisor import ComponentStatus, Supervisor
 from testbed.toolchain import Toolchain
 
@@ -71,6 +72,11 @@ class Cluster(ABC):
         self._entry: dict[str, Any] | None = None
         self._clients = threading.local()
 
+    @classmethod
+    def require_machine(cls) -> None:
+        """Refuse a machine that cannot have such clusters, before tools are built for them; raises `UsageError`."""
+        return
+
     @abstractmethod
     def check(self) -> None:
         """Refuse what cannot work, before anything is started; raises `UsageError`."""
@@ -90,6 +96,19 @@ class Cluster(ABC):
     @abstractmethod
     def fidelity(self) -> list[Fidelity]:
         """What is real here."""
+
+    @property
+    def webhook_host(self) -> str:
+        """The address of this machine at which the API server calls webhooks that run here."""
+        return LOOPBACK
+
+    def load_image(self, image: str) -> None:
+        """Load an image of this machine's engine into every node (backends with `images`)."""
+        raise NotImplementedError(f"cluster {self.name} runs no images")
+
+    def build_image(self, containerfile: Path, context: Path, image: str, arguments: dict[str, str]) -> None:
+        """Build an image with this machine's engine (backends with `images`)."""
+        raise NotImplementedError(f"cluster {self.name} runs no images")
 
     def save(self, folder: Path) -> None:
         """Copy what the cluster stores to a new folder (backends with `snapshots`)."""
@@ -163,6 +182,8 @@ CAPABILITIES = {
     "control-plane-faults": "kill and restart the cluster's own components",
     "simulated-nodes": "nodes and pods without containers, as many as wanted",
     "snapshots": "save what the cluster stores, and start from it again",
+    "images": "its nodes run containers, from images that are loaded into them",
+    "operator-processes": "operators run as processes of this machine, which scenarios can kill and Prometheus scrapes",
     "loopback-webhooks": "its API server reaches webhooks on this machine's loopback addresses",
 }
 """What a scenario may need of a backend, and what that means."""

@@ -90,6 +90,22 @@ class KubeClient:
         answer = pool.request("GET", f"{self.api.configuration.host}/readyz", timeout=2, retries=False)
         return answer.status == 200
 
+    def pod_page(self, namespace: str, pod: str, port: int, path: str) -> tuple[int, str]:
+        """Status and text of a page that a pod serves, through the API server. For the administrator's kubeconfig."""
+        pool: urllib3.PoolManager = self.api.rest_client.pool_manager
+        where = f"{self.api.configuration.host}/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
+        answer = pool.request("GET", where, timeout=5, retries=False)
+        return answer.status, answer.data.decode()
+
+    def pod_log(self, namespace: str, pod: str, *, previous: bool = False, lines: int = 10) -> str:
+        """The end of a pod's log (of the container that ran before, with `previous`), or why there is none."""
+        try:
+            return str(
+                client.CoreV1Api(self.api).read_namespaced_pod_log(pod, namespace, previous=previous, tail_lines=lines)
+            )
+        except ApiException as error:
+            return f"no log: {error.reason}"
+
     def apply(self, manifest: Manifest, *, namespace: str | None = None, dry_run: bool = False) -> Manifest:
         """Server-side apply one object; returns it as stored.
 

@@ -34,7 +34,9 @@ FRUGAL_DEFAULT = "50"
 class EmbeddedCluster(Cluster):
     """etcd, kube-apiserver, controller-manager, scheduler and KWOK for one cluster."""
 
-    capabilities = frozenset({"control-plane-faults", "simulated-nodes", "snapshots", "loopback-webhooks"})
+    capabilities = frozenset(
+        {"control-plane-faults", "simulated-nodes", "snapshots", "loopback-webhooks", "operator-processes"}
+    )
     tools = TOOLS
 
     _pki: flags.Pki

@@ -35,7 +35,7 @@ class ExistingSpec(BaseModel):
 class ExistingCluster(Cluster):
     """A running cluster; add-ons run on this machine against it and are taken away at the end."""
 
-    capabilities = frozenset()
+    capabilities = frozenset({"operator-processes"})
     tools = ("kubectl",)
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -69,13 +70,21 @@ def login(kubeconfig: Path | None) -> Callable[[], kopf.ConnectionInfo]:
     def find() -> kopf.ConnectionInfo:
         settings = kopf.OperatorSettings()
         arguments: dict[str, Any] = {"logger": log, "settings": settings}
-        found = None if kubeconfig is not None else kopf.login_with_service_account(**arguments)
+        found = None if kubeconfig is not None else _in_cluster(kopf.login_with_service_account(**arguments))
         found = found or kopf.login_with_kubeconfig(**arguments)
         if found is None:
             raise UsageError("no cluster to log in to", fix="give --kubeconfig, or run in a pod with a service account")
         return found
 
     return find
+
+
+def _in_cluster(found: kopf.ConnectionInfo | None) -> kopf.ConnectionInfo | None:
+    """The pod's credentials with the API server by its address: no operator waits for the cluster's DNS."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if found is None or not host:
+        return found
+    return dataclasses.replace(found, server=f"https://{f'[{host}]' if ':' in host else host}:{port}")
 
 
 class Operator:
@@ -111,7 +120,12 @@ class Operator:
         http = await self._serve(controller)
         before = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
-            registry=registry, settings=self._settings(controller), clusterwide=True, standalone=True
+            registry=registry,
+            settings=self._settings(controller),
+            clusterwide=True,
+            standalone=True,
+            # kopf would else ask for the name of a user, whom a container has not. (A NewType that it does not export.)
+            identity=self._options.identity,  # type: ignore[arg-type]
         )
         watching = asyncio.create_task(kopf.run_tasks(tasks, ignored=before))
         told = asyncio.Event()

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,12 +16,17 @@ from testbed.aws.cloud import Cloud
 from testbed.aws.issuers import GITHUB
 from testbed.cluster import Fidelity
 from testbed.errors import TestbedError
+from testbed.gitops.accounts import new_account, save_accounts
+from testbed.pages import NOT_SERVED, page
 from testbed.pipelines.registry import Registry
 from testbed.pipelines.runner import WORKFLOW, Run, Runner
-from testbed.supervisor import Supervisor, clean_environment
+from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
+from testbed.supervisor import ProcessSpec, Supervisor, clean_environment, log_tail
 from testbed.toolchain import Toolchain
+from testbed.wait import wait_until
 
 SERVICE = "orders"
+GIT_SERVER = "ci-git-server"
 VALUES = f"services/{SERVICE}/dev/values.yaml"
 FIRST = f"image:\n  repository: 210000000003.dkr.ecr.eu-west-1.amazonaws.com/{SERVICE}\n  tag: none\n"
 AUTHOR = {f"GIT_{role}_{what}": "dana@example.com" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -49,11 +55,15 @@ class Pipelines:
         self._conftest = toolchain.ensure(["conftest"])["conftest"]
         self._git_server = work / "git"
         self._infra_apps()
+        (work / "pages").mkdir()
+        account, self._git_token = new_account("x-access-token", write=True)
+        save_accounts(work / "accounts.json", [account])
+        git_url = self._serve_git()
         self.registry = Registry(cloud.supervisor, toolchain, work / "registry", self._password())
         self.registry.start()
         self.registry.push_base()
         environment = cloud.environment(None) | {
-            "TESTBED_GIT_SERVER": str(self._git_server),
+            "TESTBED_GIT_SERVER": git_url,
             "TESTBED_REGISTRY": self.registry.address,
         }
         runs = work / "runs"
@@ -99,6 +109,33 @@ class Pipelines:
         self._git(clone, "commit", "--quiet", "--message=Begin")
         self._git(clone, "push", "--quiet", "origin", "main")
         shutil.rmtree(clone)
+
+    @retry_on_taken_port
+    def _serve_git(self) -> str:
+        """Serve the repositories by HTTP, to who has a token; returns the server's address."""
+        (port,) = free_ports(1)
+        options = {
+            "root": self._git_server,
+            "accounts": self._work / "accounts.json",
+            "webhooks": self._work / "webhooks.json",
+            "deliveries": self._work / "deliveries.jsonl",
+            "pages": self._work / "pages",
+            "listen": f"{LOOPBACK}:{port}",
+        }
+        flags = [part for option, value in options.items() for part in (f"--{option}", str(value))]
+        self.supervisor.stop([GIT_SERVER], grace=0)
+        self.supervisor.start(
+            ProcessSpec(name=GIT_SERVER, argv=[sys.executable, "-m", "testbed.gitops.git_server", *flags])
+        )
+
+        def probe() -> tuple[bool, object]:
+            self.supervisor.require_started(GIT_SERVER)
+            status, text = page(LOOPBACK, port, "/-/healthy")
+            return status == 200, text
+
+        log = self.supervisor.component(GIT_SERVER).log
+        wait_until("the git server answers", probe, timeout=30, retry_on=NOT_SERVED, evidence=lambda: log_tail(log))
+        return f"http://{LOOPBACK}:{port}"
 
     def deployments(self) -> list[str]:
         """The subjects of the commits in infra-apps, oldest first, less the one that began it."""
@@ -167,10 +204,11 @@ class Pipelines:
             repository,
             branch=branch,
             variables={"IMAGES_ROLE": role},
-            secrets={"INFRA_APPS_TOKEN": "not-needed-by-path", **(secrets or {})},
+            secrets={"INFRA_APPS_TOKEN": self._git_token, **(secrets or {})},
             changed={str(WORKFLOW): text},
         )
 
     def close(self) -> None:
-        """Stop the registry."""
+        """Stop registry and git server."""
         self.registry.stop()
+        self.supervisor.stop([GIT_SERVER], grace=0)

@@ -44,8 +44,8 @@ class Check(_Strict):
 class Gate(_Strict):
     """How long an environment must have been well, and what that means."""
 
-    prometheus: str
-    """URL."""
+    prometheus: dict[str, str]
+    """URLs by environment."""
     checks: list[Check] = Field(min_length=1)
     seconds: float = Field(default=300, gt=0)
     range_seconds: float = Field(default=60, gt=0)
@@ -102,6 +102,13 @@ class Settings(_Strict):
     fetch_seconds: float = Field(default=0, ge=0)
     """How old the promoter's copy of the repository may be at a look that no push brought about."""
     protections: Protections = Protections()
+
+    @model_validator(mode="after")
+    def _every_gate_has_a_prometheus(self) -> Self:
+        lacking = {one.name for one in self.environments[:-1]} - self.gate.prometheus.keys()
+        if lacking:
+            raise ValueError(f"no Prometheus is named for {', '.join(sorted(lacking))}")
+        return self
 
     @property
     def gate_seconds(self) -> float:

@@ -100,7 +100,7 @@ class Controller:
                 moved |= step.state == "promoted"
                 if self._steps.get((service, target.name)) != step:
                     self._steps[service, target.name] = step
-                    logger.info("%s %s > %s %s: %s (%s)", *asdict(step).values())
+                    logger.info("%s: %s > %s, %s (there: %s): %s %s", *asdict(step).values())
         return moved
 
     def steps(self) -> list[dict[str, Any]]:

@@ -55,7 +55,8 @@ class PrometheusGate:
         # As often as is scraped, and at least twice: at both ends.
         step = min(self._gate.step_seconds, end - start)
         parameters: dict[str, str | float] = {"query": query, "start": start, "end": end, "step": step}
-        answer = self._http.get(f"{self._gate.prometheus}/api/v1/query_range", params=parameters, timeout=TIMEOUT)
+        url = f"{self._gate.prometheus[environment]}/api/v1/query_range"
+        answer = self._http.get(url, params=parameters, timeout=TIMEOUT)
         body: dict[str, Any] = answer.json()
         if body["status"] != "success":
             raise ValueError(body.get("error", "no reason given"))

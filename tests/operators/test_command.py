@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
+import kopf
 import pytest
+
+from testbed.operators.runtime import _in_cluster
 
 
 @pytest.mark.parametrize(
@@ -35,3 +39,15 @@ def test_refused(tmp_path: Path, arguments: list[str], words: str) -> None:
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_pod_finds_the_api_server_without_dns(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_name = kopf.ConnectionInfo(server="https://kubernetes.default.svc", token="t")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    assert _in_cluster(by_name) == dataclasses.replace(by_name, server="https://10.96.0.1:443")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    assert _in_cluster(by_name) == dataclasses.replace(by_name, server="https://[fd00::1]:443")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    assert _in_cluster(by_name) is by_name
+    assert _in_cluster(None) is None

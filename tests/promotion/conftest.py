@@ -93,7 +93,10 @@ def settings(developer: Developer, tmp_path: Path) -> Settings:
     return Settings(
         repository=str(developer.remote),
         environments=[Environment(name=name, approval=name == "production") for name in ENVIRONMENTS],
-        gate=Gate(prometheus="http://127.0.0.1:1", checks=[Check(name="up", query="up", minimum=1)]),
+        gate=Gate(
+            prometheus=dict.fromkeys(ENVIRONMENTS, "http://127.0.0.1:1"),
+            checks=[Check(name="up", query="up", minimum=1)],
+        ),
         slack=slack,
         protections=Protections(),
     )

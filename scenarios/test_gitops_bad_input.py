@@ -1,0 +1,69 @@
+"""Broken YAML, a chart version that does not exist, a repository that cannot be reached: Argo CD says so in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.errors import WaitTimeout
+from testbed.gitops import workload
+from testbed.gitops.applications import GitOps
+from testbed.gitops.components import CONTROLLER
+from testbed.gitops.guards import Working
+from testbed.incident import Incident
+from testbed.platform import Platform
+from testbed.sla import SlaRecorder
+
+SERVICE = Path("fixtures/infra-apps/charts/service")
+pytestmark = pytest.mark.needs("argo-cd", "gatekeeper")
+
+
+def broken_yaml(gitops: GitOps) -> dict[str, Any]:
+    """A manifest that is no YAML."""
+    files = workload.files("shop") | {"service.yaml": "apiVersion: v1\nkind: Service\n  metadata: {name: shop\n"}
+    repository = gitops.repository("broken", files)
+    return {"repoURL": repository.url, "path": ".", "targetRevision": "main"}
+
+
+def unknown_version(gitops: GitOps) -> dict[str, Any]:
+    """A version of a chart that nobody published."""
+    gitops.publish_chart(SERVICE)
+    return {"repoURL": gitops.git.charts_url, "chart": "service", "targetRevision": "9.9.9"}
+
+
+def unreachable(gitops: GitOps) -> dict[str, Any]:
+    """A repository that is not there."""
+    return {"repoURL": gitops.git.repository_url("nowhere"), "path": ".", "targetRevision": "main"}
+
+
+@pytest.mark.scenario(guard=Working(CONTROLLER))
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (broken_yaml, "failed to unmarshal"),
+        (unknown_version, "9.9.9"),
+        (unreachable, "repository not found"),
+    ],
+    ids=["broken-yaml", "unknown-chart-version", "unreachable-repository"],
+)
+def test_bad_input_is_named(
+    platform: Platform,
+    gitops: GitOps,
+    guard: str,
+    namespace: str,
+    sla: SlaRecorder,
+    source: Callable[[GitOps], dict[str, Any]],
+    words: str,
+) -> None:
+    """Given a source that cannot be deployed, then the Application's condition says what is wrong with it."""
+    shop = gitops.application("shop", source(gitops), namespace=namespace)
+    try:
+        with sla.within("bad-input-named") as limit:
+            said = gitops.wait_said(shop, words, timeout=limit)
+    except WaitTimeout as silent:
+        raise Incident(f"nobody is told what is wrong: {silent.why}") from None
+    assert "ComparisonError" in said
+    assert not platform.cluster.client().list("Deployment", namespace=namespace, api_version="apps/v1")
