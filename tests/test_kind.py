@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
 from testbed.addons.operator_pods import OperatorPods, operators_image
 from testbed.cluster import ClusterSpec, KindCluster, KindSpec
@@ -159,12 +159,9 @@ def test_a_killed_run_leaves_no_container(tmp_path: Path) -> None:
         pytest.skip(f"needs a Docker engine: {error.why}")
     configured = load(Path(os.environ["TESTBED_CONFIG"])).kind if "TESTBED_CONFIG" in os.environ else KindSpec()
     file = tmp_path / "testbed.toml"
-    kind = {key: str(value) for key, value in configured.model_dump(exclude_defaults=True).items()}
-    file.write_text(
-        "\n".join(
-            ['backend = "kind"', "[kind]", *(f"{key} = {yaml.safe_dump(v).strip()!r}" for key, v in kind.items())]
-        )
-    )
+    kind = configured.model_dump(mode="json", exclude_defaults=True)
+    lines = ['backend = "kind"', "[kind]", *(f"{key} = {json.dumps(value)}" for key, value in kind.items())]
+    file.write_text("\n".join(lines))
     folder = tmp_path / "run"
     code = f"""
 import sys
