@@ -27,7 +27,7 @@ MEMORY_TO_BUILD = 2.5e9
 """Bytes: compiling and linking the API server takes about 2 GB."""
 ROOM_TO_RUN = 0.5e9
 FILES = 4096
-INOTIFY_INSTANCES_LEFT = 32
+INOTIFY_INSTANCES_LEFT = 64
 INOTIFY_WATCHES = 8192
 PORTS = 64
 DOCKER_SOCKET = "/var/run/docker.sock"
