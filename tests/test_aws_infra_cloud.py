@@ -161,7 +161,6 @@ def test_a_killed_harness_leaves_no_tool_behind(own_cloud: Cloud, tmp_path: Path
 import sys
 from pathlib import Path
 from testbed.aws.cloud import Cloud
-from testbed.aws.distribution import PROVIDER, Distribution
 from testbed.aws.terragrunt import Terragrunt
 from testbed.toolchain import Toolchain
 from testbed.wait import wait_until

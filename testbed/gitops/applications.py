@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -223,10 +224,20 @@ class GitOps:
         for kind in ("ApplicationSet", "Application", "AppProject"):
             for name in self._names(kind):
                 if name.endswith(self.suffix):
+                    if kind == "Application":
+                        self._end_operation(name)
                     kube.delete(kind, name, namespace=NAMESPACE, api_version=API)
             self._wait_gone(kind)
         for repository in self._repositories:
             self.git.remove(repository)
+
+    def _end_operation(self, name: str) -> None:
+        """Have a sync in progress, or one that waits for its next try, given up: a deletion waits for it."""
+        kube = self.hub.client()
+        with contextlib.suppress(*NOT_YET):
+            found = kube.get("Application", name, namespace=NAMESPACE, api_version=API)
+            if found is not None:
+                kube.merge(found, {"operation": None, "spec": {"syncPolicy": None}})
 
     def _wait_gone(self, kind: str) -> None:
         def probe() -> tuple[bool, object]:

@@ -25,8 +25,11 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def gitops(platform: Platform, guard: str) -> Iterator[GitOps]:
-    """Git server and Argo CD of the platform; what a scenario makes with it is gone afterwards."""
+def gitops(platform: Platform) -> Iterator[GitOps]:
+    """Git server and Argo CD of the platform; what a scenario makes with it is gone afterwards.
+
+    Take it before `guard`: only with its controllers back can Argo CD take Applications away.
+    """
     from testbed.gitops.applications import GitOps
 
     found = GitOps(platform)
