@@ -68,12 +68,13 @@ def test_a_policy_becomes_a_canary(platform: Platform, guard: str, namespace: st
     assert not any("query" in check for check in analysis["metrics"])
     for name in TEMPLATES:
         assert kube.get("MetricTemplate", name, namespace=SYSTEM, api_version=FLAGGER) is not None
-    # Who deletes the policy deletes the Canary: its owner says so to the garbage collector.
+    # Who deletes the policy deletes the Canary: its owner says so to the garbage collector, which looks for new kinds
+    # of resources every 30 seconds only.
     kube.delete("CanaryPolicy", "checkout", namespace=namespace, api_version="platform.testbed.dev/v1alpha1")
     wait_until(
         "the Canary is gone",
         lambda: (kube.get("Canary", "checkout", namespace=namespace, api_version=FLAGGER) is None, "still there"),
-        timeout=15,
+        timeout=75,
     )
 
 
