@@ -10,7 +10,7 @@ from pathlib import Path
 
 from testbed.errors import TestbedError, UsageError
 from testbed.workloads.agent import Agent
-from testbed.workloads.container import Settings
+from testbed.workloads.context import Settings
 from testbed.workloads.images import IMAGES
 from testbed.workloads.kube import Kube
 

@@ -20,7 +20,7 @@ import aiohttp
 
 from testbed.workloads import STATE
 from testbed.workloads.addresses import Block
-from testbed.workloads.container import Settings
+from testbed.workloads.context import Settings
 from testbed.workloads.events import Recorder
 from testbed.workloads.kube import Kube
 from testbed.workloads.labels import FLAGS, NODE_ANNOTATION, SELECTOR
