@@ -89,7 +89,11 @@ class Agent:
         if first and all(self._lists.values()):
             for uid in list(self._pods):
                 self._run_if_due(uid)
-            state = {"pid": os.getpid(), "block": str(self._block.network)}
+            state = {
+                "pid": os.getpid(),
+                "block": str(self._block.network),
+                "limits": self._settings.cgroups.described(),
+            }
             part = self._folder / f"{STATE}.part"
             part.write_text(json.dumps(state))
             part.replace(self._folder / STATE)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from subprocess import SubprocessError
 from typing import Any
 
 from testbed.workloads import environment, health, preparation
+from testbed.workloads.cgroups import Limits
 from testbed.workloads.context import PodContext
 from testbed.workloads.environment import ConfigError
 from testbed.workloads.events import now
@@ -61,15 +63,16 @@ class Container(Record):
             return self._not_started(str(error))
         self.event("Normal", "Created", f"Container created: {self.name}")
         self._began = asyncio.get_running_loop().time()
+        limits = Limits(memory=environment.memory_limit(self.spec), cpu=environment.cpu_limit(self.spec))
+        group = None
         try:
+            group = self.pod.settings.cgroups.group(limits)
             process = await Process.start(
-                argv,
-                environ,
-                folder=self.pod.folder,
-                log=self.log,
-                memory_limit=environment.memory_limit(self.spec),
+                argv, environ, folder=self.pod.folder, log=self.log, memory_limit=limits.memory, group=group
             )
-        except (OSError, ConfigError) as error:
+        except (OSError, SubprocessError, ConfigError) as error:
+            if group is not None:
+                await group.remove()
             return self._not_started(str(error))
         return await self._watch(process)
 

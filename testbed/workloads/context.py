@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from testbed.workloads.cgroups import Cgroups
+
 Body = dict[str, Any]
 
 
@@ -22,6 +24,8 @@ class Settings:
     """300 at a kubelet. A container that ran twice as long begins anew."""
     tools: dict[str, Path] = field(default_factory=dict)
     """The binaries of the images' tools."""
+    cgroups: Cgroups = field(default_factory=lambda: Cgroups({}, {}))
+    """Who minds the limits of CPU and memory."""
 
 
 class PodContext(Protocol):
