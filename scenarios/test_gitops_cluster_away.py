@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from testbed.cluster.node_readiness import wait_nodes_back
 from testbed.errors import WaitTimeout
 from testbed.gitops import workload
 from testbed.gitops.applications import AUTOMATED, GitOps
@@ -27,17 +28,21 @@ def test_a_cluster_that_was_away_catches_up(platform: Platform, gitops: GitOps, 
     api_server = away.component("kube-apiserver")
     platform.supervisor.stop([api_server])
     try:
+        # In the control somebody switches automation off for the cluster that is away.
+        gitops.change(names[AWAY], {"spec": {"syncPolicy": STAYS_AUTOMATED.value}})
         bump = repository.edit("deployment.yaml", lambda text: text.replace(workload.TAG, workload.NEXT_TAG), "Bump")
         gitops.wait_synced(names[HERE], bump, timeout=30, healthy=True)
         gitops.refresh(names[AWAY])
-        gitops.wait_said(names[AWAY], "connection refused", timeout=30)
-        # In the control somebody switches automation off for the cluster that is away.
-        gitops.change(names[AWAY], {"spec": {"syncPolicy": STAYS_AUTOMATED.value}})
+        gitops.wait_out_of_sync(names[AWAY], timeout=30)
+        assert not platform.supervisor.component(api_server).running
     finally:
         platform.supervisor.revive(api_server)
         away.wait_api_server()
     try:
         with sla.within("cluster-back") as limit:
-            gitops.wait_synced(names[AWAY], bump, timeout=limit, healthy=True)
+            gitops.wait_synced(names[AWAY], bump, timeout=limit)
     except WaitTimeout as still:
         raise Incident(f"the cluster stays at what it had: {still.why}") from None
+    finally:
+        wait_nodes_back(away.client(), timeout=60)  # the next scenario needs them
+    gitops.wait_synced(names[AWAY], bump, timeout=60, healthy=True)
