@@ -26,6 +26,7 @@ from testbed.showing import shown
 from testbed.sla import SlaRecorder, load_slas
 from testbed.toolchain import Toolchain
 from testbed.toolchain.cli import build_with_progress
+from testbed.unguarded import noted, refuse_unguarded
 
 EVIDENCE = "evidence"
 STRICT = "--testbed-strict"
@@ -141,11 +142,12 @@ def guard(request: pytest.FixtureRequest) -> Iterator[str]:
         refuse_unmet(request.node, subject.spec)
     tell_fidelity(request.node, subject)
     with FileLock(subject.supervisor.folder / "scenario.lock"):
+        refuse_unguarded(subject.supervisor.folder)
         if request.param == GUARD_ON:
             yield GUARD_ON
             return
         protection: Guard = marker.kwargs["guard"]
-        with protection.removed(subject):
+        with noted(subject.supervisor.folder, request.node.name), protection.removed(subject):
             yield request.param
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from testbed import __version__, lanes, needs
-from testbed.aws import fixtures as aws_fixtures
 from testbed.config import BACKENDS
 from testbed.errors import TestbedError
 from testbed.fixtures import (
@@ -26,7 +25,6 @@ from testbed.fixtures import (
     refuse_unmet,
     sla,
 )
-from testbed.gitops import fixtures as gitops_fixtures
 from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.report.evidence import save_evidence
@@ -64,8 +62,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a scenario whose needs are not met fails instead of being skipped (default where $CI is set)",
     )
     add("--testbed-report", type=Path, default=Path(".testbed"), metavar="FOLDER", help="report and evidence go here")
-    aws_fixtures.add_options(parser)
-    gitops_fixtures.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:

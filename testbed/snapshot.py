@@ -20,7 +20,7 @@ from testbed.cluster import ClusterSpec
 from testbed.paths import manifests
 from testbed.toolchain import Toolchain
 
-KEPT = 4
+KEPT = 8
 """Snapshots that are kept; the least recently used ones go."""
 CODE = ("addons", "cluster", "gitops", "operators", "workloads")
 """Packages whose code decides what a platform stores."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # not imported where no test uses AWS
 INFRA_CLOUD = Path("fixtures/infra-cloud")
 
 
-def add_options(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the AWS side."""
     group = parser.getgroup("testbed")
     group.addoption("--testbed-aws", choices=["process", "container"], default="process", help="how LocalStack runs")

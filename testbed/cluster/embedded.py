@@ -13,6 +13,7 @@ import yaml
 from testbed.cluster import flags
 from testbed.cluster.base import Cluster, Fidelity, pem_data
 from testbed.cluster.client import NOT_YET, KubeClient
+from testbed.cluster.node_readiness import LEASE_API, NODE_LEASES, ready_nodes
 from testbed.cluster.pki import service_account_keys, write_private
 from testbed.cluster.simulator import USER, rights, stages
 from testbed.ports import LOOPBACK, free_ports, require_free, retry_on_taken_port
@@ -22,7 +23,6 @@ from testbed.wait import wait_until
 TOOLS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
 CONTROL_PLANE = ("etcd", "kube-apiserver")
 NODE_SIDE = ("kube-controller-manager", "kube-scheduler", "kwok")
-NODE_LEASES, LEASE_API = "kube-node-lease", "coordination.k8s.io/v1"
 API_SERVER_TIMEOUT = 60.0
 NODES_TIMEOUT = 60.0
 FRUGAL = {"kube-apiserver": "30"}
@@ -134,20 +134,8 @@ class EmbeddedCluster(Cluster):
     def _wait_nodes(self, kube: KubeClient, wanted: set[str], began: datetime) -> None:
         def probe() -> tuple[bool, object]:
             self.supervisor.require_started(*map(self.component, NODE_SIDE))
-            ready = {
-                node["metadata"]["name"]
-                for node in kube.list("Node")
-                if any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", []))
-                and not any(t["key"] == "node.kubernetes.io/not-ready" for t in node["spec"].get("taints") or [])
-            }
-            # In a restored cluster the conditions are of old; the leases tell who is alive now.
-            alive = {
-                lease["metadata"]["name"]
-                for lease in kube.list("Lease", namespace=NODE_LEASES, api_version=LEASE_API)
-                if datetime.fromisoformat(str(lease["spec"].get("renewTime") or "1970-01-01T00:00:00Z")) >= began
-            }
+            missing = sorted(wanted - ready_nodes(kube, began))
             account = kube.get("ServiceAccount", "default", namespace="default") is not None
-            missing = sorted(wanted - (ready & alive))
             return not missing and account, f"not Ready: {missing}, default service account: {account}"
 
         wait_until(f"the nodes of cluster {self.name} are Ready", probe, timeout=NODES_TIMEOUT, retry_on=NOT_YET)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # not imported where no test uses GitOps
 INFRA_APPS = Path("fixtures/infra-apps")
 
 
-def add_options(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of GitOps."""
     parser.getgroup("testbed").addoption(
         "--testbed-infra-apps", type=Path, default=None, help="your repository of applications (root/ and bootstrap/)"

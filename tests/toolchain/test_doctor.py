@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
 from testbed.doctor import Check, examine, machine, ready, tools
@@ -240,6 +241,9 @@ def test_platforms_that_run_and_that_died(tmp_path: Path) -> None:
     supervisor.shutdown()
     assert running.found.startswith("running: 1 components, ")
     assert (dead.state, dead.fix) == ("warn", f"rm -r {tmp_path / 'run-0123'}")
+    with FileLock(tmp_path / "run-0123.lock"):
+        assert [check.found for check in leftover_checks(tmp_path)][1] == "starting or ending"
+    assert [check.state for check in leftover_checks(tmp_path)][1] == "warn"
     died = next(leftover_checks(tmp_path))
     assert (died.state, died.fix) == ("warn", "`testbed down --name mine`")
 
