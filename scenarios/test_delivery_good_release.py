@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from testbed.incident import Incident
-from testbed.rollouts.fixtures import NEEDS, Guarded
+from testbed.rollouts.fixtures import NEEDS, Delivery, Guarded
 from testbed.rollouts.outcome import Outcome
 from testbed.rollouts.release import AFTER, Release
 from testbed.rollouts.weakened import NoSteps
@@ -18,7 +18,9 @@ AT_ONCE = Release("good-at-once", without=NoSteps())
 @pytest.mark.needs(*NEEDS)
 @pytest.mark.releases(GOOD, AT_ONCE)
 @pytest.mark.scenario(guard=Guarded("steps of 10 percent", AT_ONCE), on="delivery")
-def test_a_good_release_reaches_everybody_step_by_step(guard: str, rollout: Outcome, sla: SlaRecorder) -> None:
+def test_a_good_release_reaches_everybody_step_by_step(
+    guard: str, delivery: Delivery, rollout: Outcome, sla: SlaRecorder
+) -> None:
     """Given the platform's steps, when a team releases, then traffic moves by 10 percent at a time to 100, unharmed."""
     assert (rollout.phase, rollout.primary) == ("Succeeded", AFTER)
     assert (rollout.load.failed, rollout.load.unsent) == (0, 0), rollout.load.errors
@@ -27,3 +29,4 @@ def test_a_good_release_reaches_everybody_step_by_step(guard: str, rollout: Outc
         raise Incident("all users got the new version at once, before anybody had measured it")
     assert rollout.weights() == [10, 20, 30, 40, 50]
     sla.record("release-promoted", rollout.first("Succeeded") - rollout.released)
+    sla.record("all-releases", delivery.seconds)

@@ -25,5 +25,6 @@ def scaled_windows(time_scale: float) -> dict[str, int]:
     return {
         "minimumWindow": math.ceil(normal.minimumWindow / scale),
         "minimumInterval": max(SHORTEST_INTERVAL, math.ceil(normal.minimumInterval / scale)),
+        "progressDeadline": math.ceil(normal.progressDeadline / scale),
         "warmUp": math.ceil(normal.warmUp / scale),
     }

@@ -81,6 +81,9 @@ class CanaryConfig(_Strict):
     """Seconds of synthetic requests before the first real one, at least."""
     failedChecks: int = Field(default=2, ge=1)
     """Checks that may fail before the full rollback."""
+    progressDeadline: int = Field(default=360, ge=10)
+    """Seconds for which a release's pods may be unavailable before the full rollback. No metric tells of pods that
+    crash: they have none. With Flagger's 600 the case study's 8 minutes to recover would be over."""
     minimumSuccessRate: float = Field(default=95.0, ge=0, le=100)
     maximumLatency: int = Field(default=5000, ge=1)
     """Milliseconds: no SLO may allow more at the 99th percentile."""

@@ -12,6 +12,7 @@ from testbed.cluster import Manifest
 from testbed.operators.canary.children import LATENCY, QUERIES, SUCCESS_RATE, TEMPLATE
 from testbed.operators.config import CanaryConfig
 
+FLAGGERS_DEADLINE = 600
 OWN = "own-"
 """How the names of metric templates begin that are not the platform's."""
 
@@ -84,6 +85,20 @@ class NoHook:
 
 
 @dataclass(frozen=True)
+class NoDeadline:
+    """Flagger's own 600 s as deadline for pods that are not available, at no time scale: hours at the platform's."""
+
+    def weaken(self, canary: Manifest, config: CanaryConfig) -> list[Manifest]:
+        """As Flagger has it where a Canary says nothing."""
+        canary["spec"]["progressDeadlineSeconds"] = FLAGGERS_DEADLINE
+        return []
+
+    def is_off(self, spec: dict[str, Any]) -> bool:
+        """Whether it is Flagger's."""
+        return bool(spec["progressDeadlineSeconds"] == FLAGGERS_DEADLINE)
+
+
+@dataclass(frozen=True)
 class OwnQueries:
     """The team's own queries instead of the platform's, in templates of its own namespace."""
 
@@ -136,4 +151,14 @@ class NothingLess:
         return True
 
 
-__all__ = ["LATENCY", "SUCCESS_RATE", "NoCheck", "NoHook", "NoSteps", "NothingLess", "OwnQueries", "Weakening"]
+__all__ = [
+    "LATENCY",
+    "SUCCESS_RATE",
+    "NoCheck",
+    "NoDeadline",
+    "NoHook",
+    "NoSteps",
+    "NothingLess",
+    "OwnQueries",
+    "Weakening",
+]

@@ -26,4 +26,6 @@ def test_flagger_bounds_the_scale_of_an_analysis(declared: float, applied: float
 def test_scaled_windows_are_settings_of_the_operator() -> None:
     config = CanaryConfig(**scaled_windows(60))
     assert (config.minimumWindow, config.minimumInterval, config.warmUp) == (50, 10, 5)
-    assert scaled_windows(1) == {"minimumWindow": 600, "minimumInterval": 30, "warmUp": 60}
+    assert config.progressDeadline == 30
+    unscaled = {"minimumWindow": 600, "minimumInterval": 30, "progressDeadline": 360, "warmUp": 60}
+    assert scaled_windows(1) == unscaled

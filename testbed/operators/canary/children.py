@@ -150,7 +150,7 @@ def canary(policy: Body, spec: PolicySpec, config: CanaryConfig) -> Body:
         "spec": {
             "provider": config.provider,
             "targetRef": {"apiVersion": "apps/v1", "kind": spec.targetRef.kind, "name": spec.targetRef.name},
-            "progressDeadlineSeconds": 600,
+            "progressDeadlineSeconds": config.progressDeadline,
             "service": service,
             "skipAnalysis": False,
             "revertOnDeletion": True,

@@ -1,0 +1,39 @@
+"""A release begins to crash under traffic: no metric tells of it, for dead pods have none."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed.incident import Incident
+from testbed.load import NOBODY
+from testbed.rollouts.fixtures import NEEDS, Guarded
+from testbed.rollouts.outcome import UNDER_WAY, Outcome
+from testbed.rollouts.release import BEFORE, FLAG, Release
+from testbed.rollouts.rollout import FLIPPED
+from testbed.rollouts.weakened import NoDeadline
+from testbed.sla import SlaRecorder
+from testbed.workloads.faults import Faults
+
+CRASHING = Faults(crash_after_requests=1, flag=FLAG)
+ROLLED_BACK = Release("crash", faults=CRASHING, flip_at=20, min_ready=5)
+LEFT = Release("crash-left", faults=CRASHING, flip_at=20, min_ready=5, enough=70, without=NoDeadline())
+
+
+@pytest.mark.needs(*NEEDS)
+@pytest.mark.releases(ROLLED_BACK, LEFT)
+@pytest.mark.scenario(guard=Guarded("the platform's progress deadline", LEFT), on="delivery")
+def test_a_release_that_crashes_is_rolled_back(guard: str, rollout: Outcome, sla: SlaRecorder) -> None:
+    """Given the deadline, when a flag makes a version crash at each request, then all traffic goes back."""
+    flipped = rollout.facts[FLIPPED]
+    assert rollout.failed_between(rollout.released, flipped) == 0, "it was the flag that brought the crashes"
+    assert rollout.warned("Back-off restarting failed container podinfo"), "the fault acted: its pods crashed"
+    assert rollout.failed(NOBODY) > 0, "the fault acted: users had no answer"
+    assert rollout.primary == BEFORE
+    if rollout.phase in UNDER_WAY:
+        still = rollout.failed_between(flipped + LEFT.enough - 20, flipped + LEFT.enough)
+        assert still, "users still meet it"
+        raise Incident(f"{still} requests failed in 20 s, a minute after the version began to crash: it is left there")
+    assert rollout.phase == "Failed"
+    assert rollout.heard("updated replicas are available") is not None
+    assert rollout.intervals[-1].failed == 0
+    sla.record("crashing-rolled-back", rollout.first("Failed") - flipped)
