@@ -167,8 +167,10 @@ def status(name: Name = "default") -> None:
         size = f"{memory.get(component.name, 0) / 1e6:.0f}"
         table.add_row(component.name, component.state, str(component.pid), str(component.restarts), size)
     Console().print(table)
-    for part in platform.fidelity():
-        Console().print(f"{part.part}: real: {part.real}; simulated: {part.simulated or 'nothing'}")
+    Console().print(f"together {sum(memory.values()) / 1e6:.0f} MB resident, shared pages counted once")
+    said = (f"{part.part}: real: {part.real}; simulated: {part.simulated or 'nothing'}" for part in platform.fidelity())
+    for text in dict.fromkeys(said):  # clusters have the same add-ons
+        Console().print(text)
 
 
 def _attached(name: str) -> Platform:

@@ -122,6 +122,13 @@ class Workloads(AddOn):
         for manifest in reversed([*rights(), *policy()]):
             kube.delete(manifest["kind"], manifest["metadata"]["name"], api_version=manifest["apiVersion"])
 
+    def _limits(self) -> str:
+        try:
+            limits = json.loads((self.folder / STATE).read_text())["limits"]
+        except (OSError, ValueError, KeyError):
+            return "not known before the agent runs"
+        return ", ".join(f"{name} {how}" for name, how in sorted(limits.items()))
+
     def fidelity(self) -> Fidelity:
         """What is real here."""
         return Fidelity(
@@ -129,6 +136,6 @@ class Workloads(AddOn):
             real=f"pods of {', '.join(repositories()[:1])} are processes with their arguments, environment, probes, "
             "restarts and grace periods, each on a loopback address of its own",
             simulated="the kubelet; no image is pulled, one build stands for every tag; no Linux namespaces, volumes, "
-            "cluster DNS, gRPC, CPU limits, `kubectl logs` or `exec`; memory limits by watching; pods without a known "
-            f"image; restarts back off from {BACK_OFF:g} to {LONGEST_BACK_OFF:g} s instead of 10 to 300 s",
+            f"cluster DNS, gRPC, `kubectl logs` or `exec`; limits are minded: {self._limits()}; pods without "
+            f"a known image; restarts back off from {BACK_OFF:g} to {LONGEST_BACK_OFF:g} s instead of 10 to 300 s",
         )

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from testbed import __version__
 from testbed.bench import CASES, Bench, Figure, render
+from testbed.bench.cases import HUB_ADDONS
 from testbed.bench.gateway import ADDONS
 from testbed.config import PlatformSpec
 from testbed.errors import TestbedError, UsageError
@@ -56,6 +57,8 @@ def run(only: list[str], output: Path, **sizes: int) -> None:
         raise UsageError(f"{output} cannot be written", why=str(error), fix="give another --json") from None
     toolchain = Toolchain()
     tools = [*PlatformSpec().tools(), *PEERS]
+    if "memory" in names:
+        tools += PlatformSpec(addons=HUB_ADDONS).tools()
     if "gateway" in names:
         tools += [*PlatformSpec(addons=ADDONS).tools(), load.TOOL]
     build_with_progress(toolchain, list(dict.fromkeys(tools)))

@@ -1,4 +1,4 @@
 """Pods of known images as processes of this machine; the faults that a release can have."""
 
 STATE = "state.json"
-"""In the agent's folder: its process id and address block, written when it knows every pod."""
+"""In the agent's folder: process id, address block and how limits are minded; written when it knows every pod."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from testbed.errors import TestbedError, UsageError
 from testbed.workloads.agent import Agent
-from testbed.workloads.container import Settings
+from testbed.workloads.cgroups import Cgroups
+from testbed.workloads.context import Settings
 from testbed.workloads.images import IMAGES
 from testbed.workloads.kube import Kube
 
@@ -29,11 +30,17 @@ def _tools(entries: list[str]) -> dict[str, Path]:
 
 async def _run(options: argparse.Namespace) -> None:
     settings = Settings(
-        back_off=options.back_off, longest_back_off=options.longest_back_off, tools=_tools(options.tool)
+        back_off=options.back_off,
+        longest_back_off=options.longest_back_off,
+        tools=_tools(options.tool),
+        cgroups=Cgroups.find(),
     )
     for folder in (options.folder, options.logs):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    await Agent(Kube(options.kubeconfig), settings, options.folder, options.logs).run()
+    try:
+        await Agent(Kube(options.kubeconfig), settings, options.folder, options.logs).run()
+    finally:
+        settings.cgroups.close()
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import aiohttp
 
 from testbed.workloads import STATE
 from testbed.workloads.addresses import Block
-from testbed.workloads.container import Settings
+from testbed.workloads.context import Settings
 from testbed.workloads.events import Recorder
 from testbed.workloads.kube import Kube
 from testbed.workloads.labels import FLAGS, NODE_ANNOTATION, SELECTOR
@@ -89,7 +89,11 @@ class Agent:
         if first and all(self._lists.values()):
             for uid in list(self._pods):
                 self._run_if_due(uid)
-            state = {"pid": os.getpid(), "block": str(self._block.network)}
+            state = {
+                "pid": os.getpid(),
+                "block": str(self._block.network),
+                "limits": self._settings.cgroups.described(),
+            }
             part = self._folder / f"{STATE}.part"
             part.write_text(json.dumps(state))
             part.replace(self._folder / STATE)

@@ -38,6 +38,12 @@ def memory_limit(container: Body) -> int | None:
     return None if limit is None else int(quantity(limit))
 
 
+def cpu_limit(container: Body) -> float | None:
+    """The CPU limit of a container in cores."""
+    limit = ((container.get("resources") or {}).get("limits") or {}).get("cpu")
+    return None if limit is None else quantity(limit)
+
+
 def expand(text: str, variables: dict[str, str]) -> str:
     """Fill in $(NAME); $$ is a dollar sign, and an unknown name stays as it is."""
 

@@ -12,7 +12,8 @@ import aiohttp
 
 from testbed.workloads import status
 from testbed.workloads.addresses import loopback_of
-from testbed.workloads.container import Container, Settings
+from testbed.workloads.container import Container
+from testbed.workloads.context import Settings
 from testbed.workloads.events import Recorder, now
 from testbed.workloads.kube import UNREACHABLE, ApiError, Kube
 

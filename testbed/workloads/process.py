@@ -10,6 +10,8 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from testbed.workloads.cgroups import Group
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MEMORY_EVERY = 0.2
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -22,9 +24,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Process:
     """A running process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, memory_limit: int | None) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, memory_limit: int | None, group: Group | None = None
+    ) -> None:
         self._process = process
-        self._limit = memory_limit
+        self._limit = None if group is not None and group.limits_memory else memory_limit
+        self._group = group
         self.pid = process.pid
         self.out_of_memory = False
 
@@ -37,13 +42,15 @@ class Process:
         folder: Path,
         log: Path,
         memory_limit: int | None = None,
+        group: Group | None = None,
     ) -> Process:
         """Start a process; its output is appended to `log`.
 
         It is killed by the kernel when we die, however that happens.
 
         Args:
-            memory_limit: Bytes of anonymous memory; above them it is killed, as the kernel does by cgroup.
+            memory_limit: Bytes of anonymous memory; where no group minds them it is killed above them.
+            group: Its control groups; removed with it.
 
         Raises:
             OSError: It could not be started.
@@ -54,6 +61,8 @@ class Process:
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != own:  # we died before the call above
                 os._exit(127)
+            if group is not None:
+                group.enter()
 
         with log.open("ab", buffering=0) as output:
             process = await asyncio.create_subprocess_exec(
@@ -66,7 +75,7 @@ class Process:
                 start_new_session=True,
                 preexec_fn=die_with_us,
             )
-        return cls(process, memory_limit)
+        return cls(process, memory_limit, group)
 
     async def wait(self) -> int:
         """Wait for its end; returns the exit code as a container's: 128 and the signal's number after a signal."""
@@ -75,6 +84,9 @@ class Process:
         if watching is not None:
             watching.cancel()
         self._signal_group(signal.SIGKILL)  # what it may have left
+        if self._group is not None:
+            self.out_of_memory = self.out_of_memory or self._group.out_of_memory()
+            await self._group.remove()
         return 128 - code if code < 0 else code
 
     def anonymous_bytes(self) -> int:

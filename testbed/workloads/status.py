@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from testbed.workloads.container import Container
+from testbed.workloads.record import Record
 
 Body = dict[str, Any]
 
 
-def phase(containers: Sequence[Container], initialized: bool, policy: str, failed: bool) -> str:
+def phase(containers: Sequence[Record], initialized: bool, policy: str, failed: bool) -> str:
     """The phase of a pod.
 
     Args:
@@ -36,7 +36,7 @@ def by_type(status: Body | None) -> dict[str, Body]:
 
 
 def conditions(
-    body: Body, containers: Sequence[Container], initialized: bool, phase: str, last: dict[str, Body], time: str
+    body: Body, containers: Sequence[Record], initialized: bool, phase: str, last: dict[str, Body], time: str
 ) -> list[Body]:
     """The conditions that a kubelet owns.
 
