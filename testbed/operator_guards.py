@@ -226,6 +226,29 @@ class SecondReplica:
             operator.stop_replica(1)
 
 
+class GivenUp:
+    """The end of a replica that is told to stop: it gives its lease up. Removed, it is killed and cannot."""
+
+    def __init__(self) -> None:
+        self._told = True
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Kill from now on."""
+        self._told = False
+        try:
+            yield
+        finally:
+            self._told = True
+
+    def stop(self, platform: Platform, component: str) -> None:
+        """End a replica for good."""
+        if self._told:
+            platform.supervisor.stop([component])
+        else:
+            platform.supervisor.stop([component], grace=0)
+
+
 class ScopedToNamespace:
     """A role that a group has only by RoleBindings; removed, it is bound for the whole cluster, as in haste."""
 

@@ -23,6 +23,8 @@ from testbed.wait import wait_until
 
 NAMESPACE = "platform-operators"
 METRICS_PORT = 8080
+REPLICAS = 2
+"""As its manifest has them."""
 READY_TIMEOUT = 180.0
 _SOURCE = Path(__file__).parents[2]
 _COPIED = (".requirements.lock", "testbed/__init__.py", "testbed/errors.py", "testbed/py.typed", "testbed/operators")
@@ -109,6 +111,35 @@ class OperatorPods:
                 lines.append(f"  {one.get('state')}, before: {one.get('lastState')}, restarts: {one['restartCount']}")
                 lines.append(kube.pod_log(NAMESPACE, name, previous=bool(one["restartCount"])))
         return "\n".join(lines) or f"{self.command} has no pod"
+
+    def incarnations(self) -> list[tuple[str, int]]:
+        """Each of its pods, by uid, with how often its container was started again."""
+        return sorted(
+            (pod["metadata"]["uid"], sum(one["restartCount"] for one in pod["status"].get("containerStatuses") or []))
+            for pod in self._pods()
+        )
+
+    def scale(self, replicas: int) -> None:
+        """So many replicas; returns when they are ready, and those that are too many gone."""
+        kube = self.cluster.client()
+        deployment = {"apiVersion": "apps/v1", "kind": "Deployment"}
+        metadata = {"name": self.command, "namespace": NAMESPACE}
+        kube.merge(deployment | {"metadata": metadata}, {"spec": {"replicas": replicas}})
+
+        def gone() -> tuple[bool, object]:
+            names = [pod["metadata"]["name"] for pod in self._pods()]
+            return len(names) <= replicas, names
+
+        wait_until(
+            f"{NAMESPACE}/{self.command} on cluster {self.cluster.name} has no more than {replicas} pods",
+            gone,
+            timeout=READY_TIMEOUT,
+            every=0.2,
+            retry_on=NOT_YET,
+            evidence=self.describe,
+        )
+        if replicas:
+            self._wait()
 
     def remove(self) -> None:
         """Delete what `deploy` made."""

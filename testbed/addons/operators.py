@@ -11,6 +11,7 @@ from testbed.addons import flagger, gateway, prometheus
 from testbed.addons.analysis import analysis_scale, scaled_windows
 from testbed.addons.base import AddOn
 from testbed.addons.operator_pods import NAMESPACE, OperatorPods
+from testbed.addons.operator_pods import REPLICAS as PODS
 from testbed.addons.prometheus import scrape
 from testbed.cluster import Cluster, Fidelity, Manifest, Refused, load_manifests
 from testbed.cluster.base import pem_data
@@ -141,6 +142,28 @@ class OperatorAddOn(AddOn):
         """Stop a replica for good."""
         self.cluster.supervisor.stop([self.cluster.component(self.role(replica))])
         scrape(self.cluster, self.command, self.role(replica), None)
+
+    def incarnation(self) -> object:
+        """What changes whenever it dies or is restarted; the same while it lives."""
+        if self.pods is not None:
+            return self.pods.incarnations()
+        status = self.cluster.supervisor.component(self.cluster.component(self.role()))
+        return status.pid, status.restarts
+
+    def switch_off(self) -> None:
+        """Nobody answers its webhooks any more: the process is killed, the Deployment scaled to nothing."""
+        if self.pods is not None:
+            self.pods.scale(0)
+        else:
+            self.cluster.supervisor.stop([self.cluster.component(self.role())], grace=0)
+
+    def switch_on(self) -> None:
+        """After `switch_off`; returns when it works."""
+        if self.pods is not None:
+            self.pods.scale(PODS)
+        else:
+            self.cluster.supervisor.revive(self.cluster.component(self.role()))
+        self.ready()
 
     def webhooks(self, port: int) -> list[Manifest]:
         """The webhook configurations of `manifests/`, by URL instead of by service."""
