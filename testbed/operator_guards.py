@@ -51,8 +51,8 @@ class Leading:
     @staticmethod
     def _wait(operator: OperatorAddOn, leads: int) -> None:
         def probe() -> tuple[bool, object]:
-            found = operator.metric("platform_operator_leader")
-            return found == leads, f"leader metric {found}"
+            found = operator.leaders()  # all replicas: one that never led says so before the old leader has noticed
+            return found == leads, f"{found} replicas lead"
 
         wait_until(
             f"{operator.name} knows that it leads: {bool(leads)}", probe, timeout=EFFECTIVE_WITHIN, retry_on=NOT_YET

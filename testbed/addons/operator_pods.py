@@ -101,6 +101,18 @@ class OperatorPods:
             raise ConnectionError(f"{self.command} has no pod")
         return kube.pod_page(NAMESPACE, holder if holder in names else names[0], METRICS_PORT, path)
 
+    def pages(self, path: str) -> list[str]:
+        """The text of a page of every replica that is ready."""
+        kube = self.cluster.client()
+        ready = [
+            pod["metadata"]["name"]
+            for pod in self._pods()
+            if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or [])
+        ]
+        if not ready:
+            raise ConnectionError(f"no pod of {self.command} is ready")
+        return [kube.pod_page(NAMESPACE, name, METRICS_PORT, path)[1] for name in ready]
+
     def describe(self) -> str:
         """The state of its pods and the end of their logs, as evidence."""
         kube, lines = self.cluster.client(), []

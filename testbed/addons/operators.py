@@ -186,15 +186,18 @@ class OperatorAddOn(AddOn):
 
     def metric(self, name: str, replica: int = 0, **labels: str) -> float:
         """The sum of a metric's series with these labels; 0 where there is none."""
-        from prometheus_client.parser import text_string_to_metric_families
+        return _sum(self.get("/metrics", replica)[1], name, labels)
 
-        samples = (
-            sample
-            for family in text_string_to_metric_families(self.get("/metrics", replica)[1])
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
-        return sum(sample.value for sample in samples)
+    def leaders(self) -> int:
+        """How many of its replicas say that they lead; of pods that are starting, none can."""
+        if self.pods is not None:
+            texts = self.pods.pages("/metrics")
+        else:
+            known = self.cluster.supervisor.components()
+            roles = ((replica, self.cluster.component(self.role(replica))) for replica in range(REPLICAS))
+            running = [replica for replica, name in roles if name in known and known[name].running]
+            texts = [self.get("/metrics", replica)[1] for replica in running]
+        return int(sum(_sum(text, "platform_operator_leader", {}) for text in texts))
 
     def ready(self) -> None:
         """Wait until it leads and its webhook refuses what it must refuse."""
@@ -272,6 +275,19 @@ class OperatorAddOn(AddOn):
             real="the operator that would run in production: CRDs, own service account, lease, webhooks over TLS",
             simulated=f"{how}; lease {LEASE_SECONDS} s, resync every {RESYNC_SECONDS} s",
         )
+
+
+def _sum(text: str, name: str, labels: dict[str, str]) -> float:
+    """The sum of a metric's series with these labels on a page of metrics."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    samples = (
+        sample
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+    return sum(sample.value for sample in samples)
 
 
 class TenantWorkspace(OperatorAddOn):
