@@ -272,6 +272,8 @@ def problem_of(error: ApiError) -> Problem:
     """The API server's refusal in the developer's words."""
     if error.status == 403 and "admission webhook" in error.message:
         return Problem("AdmissionRefused", error.message)
+    if error.status == 403 and "because it is being terminated" in error.message:
+        return Problem("NamespaceTerminating", f"its namespace is being deleted: {error.message}", waiting=True)
     if error.status == 403:
         return Problem("Forbidden", f"the operator lacks a permission: {error.message}")
     if error.status == 409:

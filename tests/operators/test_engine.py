@@ -11,6 +11,7 @@ import pytest
 from testbed.operators import conditions
 from testbed.operators.api import ApiError, Body
 from testbed.operators.drift import quantity
+from testbed.operators.engine import problem_of
 from testbed.operators.leader import LEASE, Leader
 from testbed.operators.store import Store
 from testbed.operators.tenant.children import NAMESPACE
@@ -267,3 +268,12 @@ async def test_the_lease_is_given_up_although_a_renewal_was_under_way(monkeypatc
     monkeypatch.setattr(api, "request", request)
     await one.release(api)
     assert (conflicts, api.lease["spec"]["holderIdentity"]) == (1, "")
+
+
+def test_a_namespace_that_goes_is_no_lack_of_permission() -> None:
+    words = (
+        'canaries "checkout" is forbidden: unable to create new content in namespace a because it is being terminated'
+    )
+    going, forbidden = problem_of(ApiError(403, "Forbidden", words)), problem_of(ApiError(403, "Forbidden", "no"))
+    assert (going.reason, going.waiting, going.retry) == ("NamespaceTerminating", True, True)
+    assert (forbidden.reason, forbidden.waiting) == ("Forbidden", False)
