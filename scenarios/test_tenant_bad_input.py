@@ -18,7 +18,7 @@ from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 from testbed.tenancy import LABEL, Tenancy
 
-pytestmark = pytest.mark.needs("gatekeeper", "tenant-workspace", "operator-processes")
+pytestmark = pytest.mark.needs("gatekeeper", "tenant-workspace")
 OPERATOR = "tenant-workspace"
 
 
@@ -33,11 +33,10 @@ def tenancy(platform: Platform, guard: str) -> Tenancy:
 @contextmanager
 def operator_stays(platform: Platform) -> Iterator[None]:
     """Meanwhile the operator does not die."""
-    name = platform.cluster.component(platform.addon(TenantWorkspace).role())
-    before = platform.supervisor.component(name)
+    operator = platform.addon(TenantWorkspace)
+    before = operator.incarnation()
     yield
-    after = platform.supervisor.component(name)
-    assert (after.pid, after.restarts) == (before.pid, before.restarts)
+    assert operator.incarnation() == before
 
 
 # Each: what the spec has instead, a name or "" for one of our own, the words of the refusal, the condition without it.
@@ -122,9 +121,8 @@ def test_nothing_slips_through_while_the_webhook_is_down(
 ) -> None:
     """Given a webhook that fails closed, when the operator is away, then a bad workspace is refused all the same."""
     operator = platform.addon(TenantWorkspace)
-    component = platform.cluster.component(operator.role())
     name = f"slipped-{uuid.uuid4().hex[:8]}"
-    platform.supervisor.stop([component], grace=0)
+    operator.switch_off()
     try:
         try:
             tenancy.submit(name, "payments", quota={"cpu": 9999})
@@ -135,8 +133,7 @@ def test_nothing_slips_through_while_the_webhook_is_down(
             raise Incident("a workspace of 9999 CPUs was accepted while the webhook was down")
     finally:
         tenancy.discard([name])
-        platform.supervisor.revive(component)
-        operator.ready()
+        operator.switch_on()
 
 
 @pytest.mark.scenario(guard=Leading(OPERATOR))

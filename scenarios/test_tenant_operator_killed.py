@@ -8,14 +8,17 @@ import uuid
 import pytest
 
 from testbed.addons.operators import TenantWorkspace
+from testbed.errors import WaitTimeout
 from testbed.incident import Incident
-from testbed.operator_guards import KeptAlive, Leading, SecondReplica
+from testbed.operator_guards import GivenUp, KeptAlive, Leading, SecondReplica
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 from testbed.tenancy import BINDINGS, LABEL, Tenancy
+from testbed.wait import wait_until
 
 pytestmark = pytest.mark.needs("gatekeeper", "tenant-workspace", "operator-processes")
 STANDBY = SecondReplica("tenant-workspace")
+GIVEN_UP = GivenUp()
 
 
 def new_names(count: int) -> list[str]:
@@ -92,3 +95,29 @@ def test_the_standby_takes_over(platform: Platform, guard: str, sla: SlaRecorder
         platform.supervisor.revive(component)
         operator.ready()
         tenancy.discard(names)
+
+
+@pytest.mark.scenario(guard=GIVEN_UP)
+def test_a_leader_that_is_told_to_stop_hands_over(platform: Platform, guard: str, sla: SlaRecorder) -> None:
+    """Given two replicas, when the leader is told to stop, as in every release, then the other leads at once."""
+    operator = platform.addon(TenantWorkspace)
+    component = platform.cluster.component(operator.role())
+    standby = SecondReplica("tenant-workspace")
+    try:
+        with standby.deployed(platform):
+            limit = sla.limit("operator-handover")
+            began = time.monotonic()
+            GIVEN_UP.stop(platform, component)
+            assert not platform.supervisor.component(component).running
+
+            def leads() -> tuple[bool, object]:
+                return operator.metric("platform_operator_leader", replica=1) == 1, "it does not lead"
+
+            try:
+                wait_until("the standby leads", leads, timeout=limit, every=0.05)
+            except WaitTimeout:
+                raise Incident(f"nobody led for {limit} s after the leader was stopped") from None
+            sla.record("operator-handover", time.monotonic() - began)
+    finally:
+        platform.supervisor.revive(component)
+        operator.ready()

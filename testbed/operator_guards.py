@@ -51,8 +51,8 @@ class Leading:
     @staticmethod
     def _wait(operator: OperatorAddOn, leads: int) -> None:
         def probe() -> tuple[bool, object]:
-            found = operator.metric("platform_operator_leader")
-            return found == leads, f"leader metric {found}"
+            found = operator.leaders()  # all replicas: one that never led says so before the old leader has noticed
+            return found == leads, f"{found} replicas lead"
 
         wait_until(
             f"{operator.name} knows that it leads: {bool(leads)}", probe, timeout=EFFECTIVE_WITHIN, retry_on=NOT_YET
@@ -224,6 +224,29 @@ class SecondReplica:
             yield
         finally:
             operator.stop_replica(1)
+
+
+class GivenUp:
+    """The end of a replica that is told to stop: it gives its lease up. Removed, it is killed and cannot."""
+
+    def __init__(self) -> None:
+        self._told = True
+
+    @contextmanager
+    def removed(self, platform: Platform) -> Iterator[None]:
+        """Kill from now on."""
+        self._told = False
+        try:
+            yield
+        finally:
+            self._told = True
+
+    def stop(self, platform: Platform, component: str) -> None:
+        """End a replica for good."""
+        if self._told:
+            platform.supervisor.stop([component])
+        else:
+            platform.supervisor.stop([component], grace=0)
 
 
 class ScopedToNamespace:

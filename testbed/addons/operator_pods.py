@@ -23,6 +23,8 @@ from testbed.wait import wait_until
 
 NAMESPACE = "platform-operators"
 METRICS_PORT = 8080
+REPLICAS = 2
+"""As its manifest has them."""
 READY_TIMEOUT = 180.0
 _SOURCE = Path(__file__).parents[2]
 _COPIED = (".requirements.lock", "testbed/__init__.py", "testbed/errors.py", "testbed/py.typed", "testbed/operators")
@@ -99,6 +101,18 @@ class OperatorPods:
             raise ConnectionError(f"{self.command} has no pod")
         return kube.pod_page(NAMESPACE, holder if holder in names else names[0], METRICS_PORT, path)
 
+    def pages(self, path: str) -> list[str]:
+        """The text of a page of every replica that is ready."""
+        kube = self.cluster.client()
+        ready = [
+            pod["metadata"]["name"]
+            for pod in self._pods()
+            if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or [])
+        ]
+        if not ready:
+            raise ConnectionError(f"no pod of {self.command} is ready")
+        return [kube.pod_page(NAMESPACE, name, METRICS_PORT, path)[1] for name in ready]
+
     def describe(self) -> str:
         """The state of its pods and the end of their logs, as evidence."""
         kube, lines = self.cluster.client(), []
@@ -109,6 +123,35 @@ class OperatorPods:
                 lines.append(f"  {one.get('state')}, before: {one.get('lastState')}, restarts: {one['restartCount']}")
                 lines.append(kube.pod_log(NAMESPACE, name, previous=bool(one["restartCount"])))
         return "\n".join(lines) or f"{self.command} has no pod"
+
+    def incarnations(self) -> list[tuple[str, int]]:
+        """Each of its pods, by uid, with how often its container was started again."""
+        return sorted(
+            (pod["metadata"]["uid"], sum(one["restartCount"] for one in pod["status"].get("containerStatuses") or []))
+            for pod in self._pods()
+        )
+
+    def scale(self, replicas: int) -> None:
+        """So many replicas; returns when they are ready, and those that are too many gone."""
+        kube = self.cluster.client()
+        deployment = {"apiVersion": "apps/v1", "kind": "Deployment"}
+        metadata = {"name": self.command, "namespace": NAMESPACE}
+        kube.merge(deployment | {"metadata": metadata}, {"spec": {"replicas": replicas}})
+
+        def gone() -> tuple[bool, object]:
+            names = [pod["metadata"]["name"] for pod in self._pods()]
+            return len(names) <= replicas, names
+
+        wait_until(
+            f"{NAMESPACE}/{self.command} on cluster {self.cluster.name} has no more than {replicas} pods",
+            gone,
+            timeout=READY_TIMEOUT,
+            every=0.2,
+            retry_on=NOT_YET,
+            evidence=self.describe,
+        )
+        if replicas:
+            self._wait()
 
     def remove(self) -> None:
         """Delete what `deploy` made."""

@@ -11,6 +11,7 @@ from testbed.addons import flagger, gateway, prometheus
 from testbed.addons.analysis import analysis_scale, scaled_windows
 from testbed.addons.base import AddOn
 from testbed.addons.operator_pods import NAMESPACE, OperatorPods
+from testbed.addons.operator_pods import REPLICAS as PODS
 from testbed.addons.prometheus import scrape
 from testbed.cluster import Cluster, Fidelity, Manifest, Refused, load_manifests
 from testbed.cluster.base import pem_data
@@ -142,6 +143,28 @@ class OperatorAddOn(AddOn):
         self.cluster.supervisor.stop([self.cluster.component(self.role(replica))])
         scrape(self.cluster, self.command, self.role(replica), None)
 
+    def incarnation(self) -> object:
+        """What changes whenever it dies or is restarted; the same while it lives."""
+        if self.pods is not None:
+            return self.pods.incarnations()
+        status = self.cluster.supervisor.component(self.cluster.component(self.role()))
+        return status.pid, status.restarts
+
+    def switch_off(self) -> None:
+        """Nobody answers its webhooks any more: the process is killed, the Deployment scaled to nothing."""
+        if self.pods is not None:
+            self.pods.scale(0)
+        else:
+            self.cluster.supervisor.stop([self.cluster.component(self.role())], grace=0)
+
+    def switch_on(self) -> None:
+        """After `switch_off`; returns when it works."""
+        if self.pods is not None:
+            self.pods.scale(PODS)
+        else:
+            self.cluster.supervisor.revive(self.cluster.component(self.role()))
+        self.ready()
+
     def webhooks(self, port: int) -> list[Manifest]:
         """The webhook configurations of `manifests/`, by URL instead of by service."""
         found = load_manifests(manifests("operators", self.command, "webhooks.yaml"))
@@ -163,15 +186,18 @@ class OperatorAddOn(AddOn):
 
     def metric(self, name: str, replica: int = 0, **labels: str) -> float:
         """The sum of a metric's series with these labels; 0 where there is none."""
-        from prometheus_client.parser import text_string_to_metric_families
+        return _sum(self.get("/metrics", replica)[1], name, labels)
 
-        samples = (
-            sample
-            for family in text_string_to_metric_families(self.get("/metrics", replica)[1])
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
-        return sum(sample.value for sample in samples)
+    def leaders(self) -> int:
+        """How many of its replicas say that they lead; of pods that are starting, none can."""
+        if self.pods is not None:
+            texts = self.pods.pages("/metrics")
+        else:
+            known = self.cluster.supervisor.components()
+            roles = ((replica, self.cluster.component(self.role(replica))) for replica in range(REPLICAS))
+            running = [replica for replica, name in roles if name in known and known[name].running]
+            texts = [self.get("/metrics", replica)[1] for replica in running]
+        return int(sum(_sum(text, "platform_operator_leader", {}) for text in texts))
 
     def ready(self) -> None:
         """Wait until it leads and its webhook refuses what it must refuse."""
@@ -249,6 +275,19 @@ class OperatorAddOn(AddOn):
             real="the operator that would run in production: CRDs, own service account, lease, webhooks over TLS",
             simulated=f"{how}; lease {LEASE_SECONDS} s, resync every {RESYNC_SECONDS} s",
         )
+
+
+def _sum(text: str, name: str, labels: dict[str, str]) -> float:
+    """The sum of a metric's series with these labels on a page of metrics."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    samples = (
+        sample
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+    return sum(sample.value for sample in samples)
 
 
 class TenantWorkspace(OperatorAddOn):

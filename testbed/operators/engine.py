@@ -19,6 +19,8 @@ PASSING = {"ApiServerUnreachable", "ApiServerError", "Conflict"}
 """Reasons that end by themselves, and for all at once."""
 PASSING_DELAY = 5.0
 """Seconds between two tries while such a reason lasts."""
+LAPSE_DELAY = 1.0
+"""Seconds until what was cut off by a lapse of the lease is tried again."""
 log = logging.getLogger(__name__)
 
 
@@ -136,6 +138,7 @@ class Controller(ABC):
             try:
                 status = await self.reconcile(body)
             except NotLeading:
+                self._later(key)
                 return
             except Problem as found:
                 problem = found
@@ -148,6 +151,10 @@ class Controller(ABC):
                 problem = Problem("InternalError", f"{type(error).__name__}: {error}")
         self._count(key, problem)
         await self._report(key, problem, status)
+
+    def _later(self, key: Key) -> None:
+        """Leading lapsed in the middle. Should it come back without a new beginning, this must not be forgotten."""
+        self.queue.add_later(key, LAPSE_DELAY)
 
     def _count(self, key: Key, problem: Problem | None) -> None:
         result = "success" if problem is None else "waiting" if problem.waiting else "error"
@@ -184,6 +191,7 @@ class Controller(ABC):
             )
             self.store.put(self.resource, stored)
         except NotLeading:
+            self._later(key)
             return
         except (ApiError, *UNREACHABLE) as error:
             if not (isinstance(error, ApiError) and error.status == 404):
@@ -264,6 +272,8 @@ def problem_of(error: ApiError) -> Problem:
     """The API server's refusal in the developer's words."""
     if error.status == 403 and "admission webhook" in error.message:
         return Problem("AdmissionRefused", error.message)
+    if error.status == 403 and "because it is being terminated" in error.message:
+        return Problem("NamespaceTerminating", f"its namespace is being deleted: {error.message}", waiting=True)
     if error.status == 403:
         return Problem("Forbidden", f"the operator lacks a permission: {error.message}")
     if error.status == 409:

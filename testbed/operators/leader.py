@@ -40,26 +40,54 @@ class Leader:
         return time.monotonic() < self._until
 
     async def run(self, api: Api, started: Callable[[], Awaitable[None]], stopped: Callable[[], None]) -> None:
-        """Try to get and keep the lease, for ever; `started` and `stopped` hear about the changes."""
+        """Try to get and keep the lease, for ever; `started` and `stopped` hear about the changes.
+
+        The lease is renewed while `started` still runs: what it lists may take longer than the lease lasts. A try
+        that hangs is given up after half the duration, so a dead leader is replaced within 1.6 durations even then,
+        and within 1.1 where the API server answers.
+        """
+        beginning: asyncio.Task[None] | None = None
+        try:
+            while True:
+                renewed = await self._attempt(api)
+                leads = self.leading()
+                metrics.LEADING.labels(self.name).set(leads)
+                if leads != self._was_leading:
+                    log.info("this replica %s", "leads" if leads else "does not lead any more")
+                    if leads:
+                        beginning = asyncio.create_task(self._begin(started))
+                    else:
+                        if beginning is not None:
+                            beginning.cancel()
+                            beginning = None
+                        stopped()
+                    self._was_leading = leads
+                if beginning is not None and beginning.done():
+                    beginning.result()  # a bug there ends the process, as it should
+                    beginning = None
+                await asyncio.sleep(self._seconds / 5 if leads and renewed else self._seconds / 10)
+        finally:
+            if beginning is not None:
+                beginning.cancel()
+
+    async def _attempt(self, api: Api) -> bool:
+        """One try, not longer than another could still follow; whether the API server answered it."""
+        try:
+            async with asyncio.timeout(self._seconds / 2):
+                await self._try(api)
+        except (ApiError, *UNREACHABLE) as error:
+            log.warning("the lease could not be renewed: %s", error or type(error).__name__)
+            return False
+        return True
+
+    async def _begin(self, started: Callable[[], Awaitable[None]]) -> None:
+        """Begin to lead, as often as it takes."""
         while True:
             try:
-                await self._try(api)
+                return await started()
             except (ApiError, *UNREACHABLE) as error:
-                log.warning("the lease could not be renewed: %s", error)
-            leads = self.leading()
-            metrics.LEADING.labels(self.name).set(leads)
-            if leads != self._was_leading:
-                log.info("this replica %s", "leads" if leads else "does not lead any more")
-                try:
-                    if leads:
-                        await started()
-                    else:
-                        stopped()
-                except (ApiError, *UNREACHABLE) as error:
-                    log.warning("leading could not begin: %s", error)
-                    leads = False
-                self._was_leading = leads
-            await asyncio.sleep(self._seconds / 5 if self._was_leading else self._seconds / 10)
+                log.warning("leading could not begin: %s", error or type(error).__name__)
+                await asyncio.sleep(self._seconds / 10)
 
     async def _try(self, api: Api) -> None:
         began = time.monotonic()
@@ -88,14 +116,28 @@ class Leader:
         self._until = began + self._seconds * 2 / 3
 
     async def release(self, api: Api) -> None:
-        """Give the lease up, so that another replica need not wait for it to run out."""
+        """Give the lease up, so that another replica need not wait for it to run out.
+
+        Raises:
+            ApiError: The API server refused; the lease runs out by itself.
+            TimeoutError: It did not answer within half the lease's duration.
+        """
         if not self.leading():
             return
         self._until = 0.0
-        found = await api.get(LEASE, self.name, self._namespace)
-        if found is not None and found["spec"].get("holderIdentity") == self._identity:
-            found["spec"]["holderIdentity"] = ""
-            await api.request("PUT", LEASE.path(self._namespace, self.name), body=found, election=True)
+        async with asyncio.timeout(self._seconds / 2):
+            while True:
+                found = await api.get(LEASE, self.name, self._namespace)
+                if found is None or found["spec"].get("holderIdentity") != self._identity:
+                    return
+                found["spec"]["holderIdentity"] = ""
+                path = LEASE.path(self._namespace, self.name)
+                try:
+                    await api.request("PUT", path, body=found, election=True)
+                    return
+                except ApiError as error:
+                    if error.status != 409:  # our own last renewal, which was still under way
+                        raise
 
     def _lease(self, found: Body, *, taken: bool) -> Body:
         old = found.get("spec") or {}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from testbed.operators import conditions
-from testbed.operators.api import Body
+from testbed.operators.api import ApiError, Body
 from testbed.operators.drift import quantity
+from testbed.operators.engine import problem_of
 from testbed.operators.leader import LEASE, Leader
 from testbed.operators.store import Store
 from testbed.operators.tenant.children import NAMESPACE
@@ -162,3 +164,116 @@ async def test_a_lease_that_nobody_renews_runs_out(monkeypatch: pytest.MonkeyPat
     await other._try(api)
     assert other.leading()
     assert LEASE.path("ns", "op") == "/apis/coordination.k8s.io/v1/namespaces/ns/leases/op"
+
+
+def shortened(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[Leader]:
+    """Replicas whose lease lasts parts of a second."""
+    found = [Leader("op", "ns", name, 15) for name in names]
+    for leader in found:
+        monkeypatch.setattr(leader, "_seconds", 0.3)
+    return found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.asyncio
+async def test_the_lease_is_renewed_while_leading_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    api: Any = FakeApi()
+    (one,) = shortened(monkeypatch, "one")
+    begun, ended = 0, False
+
+    async def started() -> None:
+        nonlocal begun, ended
+        begun += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended = True
+
+    running = asyncio.create_task(one.run(api, started, lambda: None))
+    # Many renewals later than the lease lasts.
+    await until(lambda: api.lease is not None and int(api.lease["metadata"]["resourceVersion"]) > 10)
+    assert (begun, ended, api.lease["spec"]["leaseTransitions"]) == (1, False, 0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await until(lambda: ended)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_never_comes_does_not_hold_the_standby_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    api: Any = FakeApi()
+    dead, standby = shortened(monkeypatch, "dead", "standby")
+    await dead._try(api)
+    answer, hung = api.get, 0
+
+    async def get(*arguments: object) -> Body | None:
+        nonlocal hung
+        if hung == 0:
+            hung += 1
+            await asyncio.Event().wait()
+        found: Body | None = await answer(*arguments)
+        return found
+
+    monkeypatch.setattr(api, "get", get)
+    leads = asyncio.Event()
+
+    async def started() -> None:
+        leads.set()
+
+    running = asyncio.create_task(standby.run(api, started, lambda: None))
+    await asyncio.wait_for(leads.wait(), 10)
+    assert (hung, api.lease["spec"]["holderIdentity"]) == (1, "standby")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_beginning_to_lead_is_tried_until_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    api: Any = FakeApi()
+    (one,) = shortened(monkeypatch, "one")
+    tries = 0
+
+    async def started() -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise ApiError(503, "ServiceUnavailable", "not yet")
+
+    running = asyncio.create_task(one.run(api, started, lambda: None))
+    await until(lambda: tries == 3)
+    assert one.leading()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_the_lease_is_given_up_although_a_renewal_was_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    api: Any = FakeApi()
+    (one,) = shortened(monkeypatch, "one")
+    await one._try(api)
+    answer, conflicts = api.request, 0
+
+    async def request(method: str, path: str, **rest: Any) -> Body:
+        nonlocal conflicts
+        if conflicts == 0:
+            conflicts += 1
+            raise ApiError(409, "Conflict", "the object has been modified")
+        found: Body = await answer(method, path, **rest)
+        return found
+
+    monkeypatch.setattr(api, "request", request)
+    await one.release(api)
+    assert (conflicts, api.lease["spec"]["holderIdentity"]) == (1, "")
+
+
+def test_a_namespace_that_goes_is_no_lack_of_permission() -> None:
+    words = (
+        'canaries "checkout" is forbidden: unable to create new content in namespace a because it is being terminated'
+    )
+    going, forbidden = problem_of(ApiError(403, "Forbidden", words)), problem_of(ApiError(403, "Forbidden", "no"))
+    assert (going.reason, going.waiting, going.retry) == ("NamespaceTerminating", True, True)
+    assert (forbidden.reason, forbidden.waiting) == ("Forbidden", False)
