@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from testbed.addons.argo_cd import API
 from testbed.cluster import load_manifests
 from testbed.gitops.applications import GitOps
@@ -28,34 +30,57 @@ class InfraApps:
     def __init__(self, gitops: GitOps, source: Path) -> None:
         self.gitops = gitops
         self._bootstrap = source / "bootstrap" / "root.yaml"
+        self._values: dict[str, Any] = {}
         toolchain = gitops.hub.toolchain
         (flagger,) = toolchain.find(["flagger-crds"])
         self.repository = self._create("infra-apps", source)
-        self._urls = {
-            "infra-apps": self.repository.url,
-            "platform-manifests": self._released("platform-manifests", manifests(), MANIFESTS_TAG),
-            "flagger": self._released("flagger", toolchain.assets("flagger-crds"), flagger.version),
+        self._tags = {"platform-manifests": MANIFESTS_TAG, "flagger": flagger.version}
+        self._mirrors = {
+            "platform-manifests": self._create("platform-manifests", manifests()),
+            "flagger": self._create("flagger", toolchain.assets("flagger-crds")),
         }
+        for name, tag in self._tags.items():
+            self._mirrors[name].git("tag", tag)
+            self.release(name)
+        self._urls = {"infra-apps": self.repository.url, **{name: one.url for name, one in self._mirrors.items()}}
 
     def _create(self, name: str, source: Path) -> Repository:
         self.gitops.git.remove(name)
         return self.gitops.git.create(name, source)
 
-    def _released(self, name: str, source: Path, tag: str) -> str:
-        """A repository with one tag; returns its address."""
-        repository = self._create(name, source)
-        repository.git("tag", tag)
-        repository.git("push", "--quiet", "origin", tag)
-        return repository.url
+    def withdraw(self, name: str) -> str:
+        """Take the tag of `platform-manifests` or `flagger` off the server, as on a mirror that lags; returns it."""
+        self._mirrors[name].git("push", "--quiet", "--delete", "origin", self._tags[name])
+        return self._tags[name]
+
+    def release(self, name: str) -> None:
+        """Push that tag, as it is from the start."""
+        self._mirrors[name].git("push", "--quiet", "origin", self._tags[name])
+
+    def without_services(self) -> None:
+        """Commit that there are no services yet, before `deploy`."""
+        folder = self.repository.folder
+        values = [str(path.relative_to(folder)) for path in folder.glob("services/*/*/values.yaml")]
+        self.repository.commit("No services yet", dict.fromkeys(values))
+
+    def components(self, *names: str) -> list[dict[str, Any]]:
+        """Those components of the root chart, for `deploy(components=...)`.
+
+        Raises:
+            LookupError: It has no component of one of the names.
+        """
+        values = yaml.safe_load(self.repository.read("root/values.yaml"))
+        found = {component["name"]: component for component in values["components"]}
+        if unknown := set(names) - found.keys():
+            raise LookupError(f"the root chart has no component {', '.join(sorted(unknown))}; it has: {sorted(found)}")
+        return [found[name] for name in names]
 
     def deploy(self, **values: Any) -> None:
         """Apply the root Application, as it is done once by hand; `values` override those of the root chart."""
         (root,) = load_manifests(self._bootstrap)
         root["spec"]["source"]["repoURL"] = self.repository.url
-        clusters = sorted(self.gitops.platform.clusters)
-        root["spec"]["source"]["helm"] = {
-            "valuesObject": {"repositories": self._urls, "environments": clusters, **values}
-        }
+        self._values = {"repositories": self._urls, "environments": sorted(self.gitops.platform.clusters), **values}
+        root["spec"]["source"]["helm"] = {"valuesObject": self._values}
         self.gitops.apply(root)
 
     def applications(self) -> list[str]:
@@ -68,12 +93,12 @@ class InfraApps:
         return spec["source"]["repoURL"] in self._urls.values()
 
     def expected(self) -> set[str]:
-        """The Applications that there must be: by component and cluster, by service and environment."""
+        """The Applications that `deploy` must have made: by component and cluster, by service and environment."""
         from testbed.gitops.charts import rendered
 
         folder = self.repository.folder
-        clusters = sorted(self.gitops.platform.clusters)
-        objects = rendered(self.gitops.hub.toolchain, folder / "root", {"environments": clusters})
+        clusters = self.gitops.platform.clusters
+        objects = rendered(self.gitops.hub.toolchain, folder / "root", self._values)
         components = {found["metadata"]["name"] for found in objects if found["kind"] == "Application"}
         services = {
             f"{path.parent.parent.name}-{path.parent.name}"
@@ -83,8 +108,10 @@ class InfraApps:
         return {ROOT} | components | services
 
     def close(self) -> None:
-        """Delete the root and with it everything."""
+        """Delete the root and with it everything, also while something still waits for its turn."""
         kube = self.gitops.hub.client()
+        for name in self.applications():
+            self.gitops.end_operation(name)
         kube.delete("Application", ROOT, namespace=NAMESPACE, api_version=API)
         self.gitops.wait_until(
             "everything of infra-apps is gone", lambda: (not (left := self.applications()), left), timeout=90
