@@ -225,13 +225,13 @@ class GitOps:
             for name in self._names(kind):
                 if name.endswith(self.suffix):
                     if kind == "Application":
-                        self._end_operation(name)
+                        self.end_operation(name)
                     kube.delete(kind, name, namespace=NAMESPACE, api_version=API)
             self._wait_gone(kind)
         for repository in self._repositories:
             self.git.remove(repository)
 
-    def _end_operation(self, name: str) -> None:
+    def end_operation(self, name: str) -> None:
         """Have a sync in progress, or one that waits for its next try, given up: a deletion waits for it."""
         kube = self.hub.client()
         with contextlib.suppress(*NOT_YET):
