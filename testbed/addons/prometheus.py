@@ -21,6 +21,7 @@ import yaml
 from testbed.addons.base import AddOn
 from testbed.cluster import Cluster, Fidelity, load_manifests
 from testbed.errors import TestbedError
+from testbed.monitoring.watching import require_watching
 from testbed.paths import manifests
 from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
 from testbed.supervisor import ProcessSpec, log_tail
@@ -180,7 +181,11 @@ class Prometheus(AddOn):
         wait_until("Prometheus has its rules", loaded, timeout=READY_TIMEOUT)
 
     def ready(self) -> None:
-        """Wait until it is ready, has its rules, and the pods are known."""
+        """Wait until it is ready, has its rules, and the pods are known.
+
+        Raises:
+            TestbedError: It is ready but hears of no target, for want of inotify instances.
+        """
 
         def loaded() -> tuple[bool, object]:
             self.cluster.supervisor.require_running(self.cluster.component(DISCOVERY))
@@ -189,6 +194,7 @@ class Prometheus(AddOn):
             return bool(self.query_api("rules")["groups"]) and known, "no rules, or no list of pods"
 
         self._wait(self.cluster.supervisor.require_running, loaded)
+        require_watching(self._request("/metrics").decode(), self.cluster.log(ROLE))
 
     def _wait(self, require: Callable[..., None], probe: Probe) -> None:
         name, log = self.cluster.component("prometheus"), self.cluster.log("prometheus")

@@ -16,6 +16,7 @@ from testbed.wait import wait_until
 from testbed.workloads import STATE
 from testbed.workloads.admission import USER, policy, rights
 from testbed.workloads.images import IMAGES, repositories
+from testbed.workloads.kubelet import ADDRESS as KUBELET
 from testbed.workloads.labels import PROCESS, WORKLOAD
 
 ROLE = "workloads"
@@ -47,7 +48,12 @@ class Workloads(AddOn):
                 fix="leave the add-on out, or use the backend embedded",
             )
         binaries = self.cluster.toolchain.ensure(self.tools)
+        # Its name is the one that nodes have as ExternalDNS; the API server checks it.
+        certificate, key = self.cluster.authority.issue("kubelet-serving", "testbed-kubelet", hosts=[KUBELET])
         options: dict[str, Any] = {
+            "certificate": certificate,
+            "key": key,
+            "authority": self.cluster.authority.certificate,
             "kubeconfig": self.cluster.user_kubeconfig("workloads", USER),
             "folder": self.folder,
             "logs": self.logs,
@@ -136,6 +142,7 @@ class Workloads(AddOn):
             real=f"pods of {', '.join(repositories()[:1])} are processes with their arguments, environment, probes, "
             "restarts and grace periods, each on a loopback address of its own",
             simulated="the kubelet; no image is pulled, one build stands for every tag; no Linux namespaces, volumes, "
-            f"cluster DNS, gRPC, `kubectl logs` or `exec`; limits are minded: {self._limits()}; pods without "
-            f"a known image; restarts back off from {BACK_OFF:g} to {LONGEST_BACK_OFF:g} s instead of 10 to 300 s",
+            "cluster DNS, gRPC, `kubectl exec` or `port-forward`; logs without times; limits are minded: "
+            f"{self._limits()}; pods without a known image; restarts back off from {BACK_OFF:g} to "
+            f"{LONGEST_BACK_OFF:g} s instead of 10 to 300 s",
         )

@@ -85,7 +85,9 @@ def kube_apiserver(pki: Pki, port: int, etcd_port: int) -> Flags:
         "tls-private-key-file": key,
         "kubelet-client-certificate": kubelet_certificate,
         "kubelet-client-key": kubelet_key,
-        "kubelet-preferred-address-types": "InternalIP,Hostname",
+        "kubelet-certificate-authority": pki.cluster.certificate,
+        # The first is where the add-on workloads serves logs; node addresses lead nowhere here.
+        "kubelet-preferred-address-types": "ExternalDNS,InternalIP,Hostname",
         "proxy-client-cert-file": proxy_certificate,
         "proxy-client-key-file": proxy_key,
         "requestheader-client-ca-file": pki.front_proxy.certificate,
@@ -149,7 +151,8 @@ def kwok(pki: Pki, port: int, kubeconfig: Path, stages: Path) -> Flags:
         "config": stages,
         "cidr": "10.128.0.0/24",
         "node-ip": LOOPBACK,
-        "node-port": port,
+        # Not its own: it would write it into the nodes again and again, over that of the add-on workloads.
+        "node-port": 0,
         "node-lease-duration-seconds": "40",
         "manage-all-nodes": "false",
         # Pods that the workloads add-on runs as processes.

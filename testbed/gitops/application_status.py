@@ -17,6 +17,7 @@ class Status:
 
     def __init__(self, name: str, manifest: Manifest) -> None:
         self.name = name
+        self.exists = bool(manifest)
         status: dict[str, Any] = manifest.get("status") or {}
         self._sync: dict[str, Any] = status.get("sync") or {}
         self._operation: dict[str, Any] = status.get("operationState") or {}
@@ -49,7 +50,12 @@ class Status:
     @property
     def failed(self) -> bool:
         """Whether its last sync failed, even if it is tried again."""
-        return self._operation.get("phase") in {"Failed", "Error"} or bool(self._operation.get("retryCount"))
+        return self.given_up or bool(self._operation.get("retryCount"))
+
+    @property
+    def given_up(self) -> bool:
+        """Whether its last sync failed and will not be tried again."""
+        return self._operation.get("phase") in {"Failed", "Error"}
 
     @property
     def different(self) -> list[str]:

@@ -189,6 +189,32 @@ class GitOps:
 
         self.wait_until(f"{', '.join(wanted[:3])} synced {commit[:8]}", probe, timeout)
 
+    def wait_failed(self, names: Iterable[str], *, timeout: float) -> Status:
+        """Wait until a sync of one of them fails, even if it is tried again; returns how that one is doing."""
+        wanted = set(names)
+        failed: list[Status] = []
+
+        def probe() -> tuple[bool, object]:
+            failed[:] = [status for name, status in self.statuses().items() if name in wanted and status.failed]
+            return bool(failed), "none failed"
+
+        self.wait_until(f"a sync of {len(wanted)} Applications fails", probe, timeout)
+        return failed[0]
+
+    def wait_at_rest(self, names: Iterable[str], *, timeout: float) -> list[Status]:
+        """Wait until each of them is synced or has given up; returns those that gave up. Raises `WaitTimeout`."""
+        wanted = set(names)
+        given_up: list[Status] = []
+
+        def probe() -> tuple[bool, object]:
+            found = [status for name, status in self.statuses().items() if name in wanted]
+            given_up[:] = [status for status in found if status.given_up]
+            synced = sum(status.synced() for status in found)
+            return synced + len(given_up) == len(wanted), f"{synced} of {len(wanted)} synced, {len(given_up)} gave up"
+
+        self.wait_until(f"{len(wanted)} Applications are synced or have given up", probe, timeout)
+        return given_up
+
     def wait_out_of_sync(self, name: str, *, timeout: float) -> list[str]:
         """Wait until an Application reports a difference; returns the objects that differ as "Kind name"."""
         self.wait_until(

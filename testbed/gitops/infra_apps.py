@@ -41,25 +41,23 @@ class InfraApps:
         toolchain = gitops.hub.toolchain
         (flagger,) = toolchain.find(["flagger-crds"])
         self.repository = self._create(NAME, source)
+        self._tags = {"platform-manifests": MANIFESTS_TAG, "flagger": flagger.version}
         self.upstream = {
-            "platform-manifests": self._released("platform-manifests", manifests(), MANIFESTS_TAG),
-            "flagger": self._released("flagger", toolchain.assets("flagger-crds"), flagger.version),
+            "platform-manifests": self._create("platform-manifests", manifests()),
+            "flagger": self._create("flagger", toolchain.assets("flagger-crds")),
         }
         """Working copies of the repositories that components come from."""
         self._urls = {NAME: self.repository.url} | {name: found.url for name, found in self.upstream.items()}
+        for name, tag in self._tags.items():
+            self.upstream[name].git("tag", tag)
+            self.release(name)
+        self._values: dict[str, Any] = {}
         self._tenants: dict[str, list[str]] = {}
         self._before: dict[tuple[str, str], set[str]] = {}
 
     def _create(self, name: str, source: Path) -> Repository:
         self.gitops.git.remove(name)
         return self.gitops.git.create(name, source)
-
-    def _released(self, name: str, source: Path, tag: str) -> Repository:
-        """A repository with one tag."""
-        repository = self._create(name, source)
-        repository.git("tag", tag)
-        repository.git("push", "--quiet", "origin", tag)
-        return repository
 
     def pin(self, repository: str, revision: str) -> str:
         """Commit another version of the components that come from a repository; returns the commit."""
@@ -69,10 +67,32 @@ class InfraApps:
 
         return self.repository.edit("root/values.yaml", pinned, f"{repository} {revision}", author=PLATFORM)
 
+    def withdraw(self, name: str) -> str:
+        """Take the tag of `platform-manifests` or `flagger` off the server, as on a mirror that lags; returns it."""
+        self.upstream[name].git("push", "--quiet", "--delete", "origin", self._tags[name])
+        return self._tags[name]
+
+    def release(self, name: str) -> None:
+        """Push that tag, as it is from the start."""
+        self.upstream[name].git("push", "--quiet", "origin", self._tags[name])
+
+    def without_services(self) -> None:
+        """Commit that there are no services yet, before `deploy`."""
+        folder = self.repository.folder
+        values = [str(path.relative_to(folder)) for path in folder.glob("services/*/*/values.yaml")]
+        self.repository.commit("No services yet", dict.fromkeys(values))
+
     def components(self, *names: str) -> list[dict[str, Any]]:
-        """These of the root chart's components, as its value `components` has them."""
+        """Those components of the root chart, for `deploy(components=...)`.
+
+        Raises:
+            LookupError: It has no component of one of the names.
+        """
         values = yaml.safe_load(self.repository.read("root/values.yaml"))
-        return [component for component in values["components"] if component["name"] in names]
+        found = {component["name"]: component for component in values["components"]}
+        if unknown := set(names) - found.keys():
+            raise LookupError(f"the root chart has no component {', '.join(sorted(unknown))}; it has: {sorted(found)}")
+        return [found[name] for name in names]
 
     def keep_services(self, *names: str) -> None:
         """Commit that there are no services but these."""
@@ -106,7 +126,8 @@ class InfraApps:
             "tenants": operators,
             "canaries": operators,
         }
-        root["spec"]["source"]["helm"] = {"valuesObject": ours | values}
+        self._values = ours | values
+        root["spec"]["source"]["helm"] = {"valuesObject": self._values}
         self.gitops.apply(root)
 
     def _fill_directory(self) -> None:
@@ -132,11 +153,10 @@ class InfraApps:
         return spec["source"]["repoURL"] in self._urls.values()
 
     def expected(self) -> set[str]:
-        """The Applications that there must be: by component and cluster, by service and environment."""
+        """The Applications that `deploy` must have made: by component and cluster, by service and environment."""
         folder = self.repository.folder
         clusters = sorted(self.gitops.platform.clusters)
-        values = {"environments": clusters, "tenants": bool(self._tenants)}
-        objects = rendered(self.gitops.hub.toolchain, folder / "root", values)
+        objects = rendered(self.gitops.hub.toolchain, folder / "root", self._values)
         components = {found["metadata"]["name"] for found in objects if found["kind"] == "Application"}
         services = {
             f"{path.parent.parent.name}-{path.parent.name}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -30,8 +32,10 @@ TIMELINES = "delivery"
 class Delivery:
     """What became of the releases of a session."""
 
-    def __init__(self, platform: Platform, outcomes: dict[str, Outcome]) -> None:
+    def __init__(self, platform: Platform, outcomes: dict[str, Outcome], seconds: float) -> None:
         self.platform = platform
+        self.seconds = seconds
+        """How long all of them took together."""
         self._outcomes = outcomes
 
     @property
@@ -47,7 +51,7 @@ class Delivery:
         """What became of a release.
 
         Raises:
-            TestbedError: It did not come to an end.
+            TestbedError: It did not come to an end, or the machine was too slow to tell a good one from a bad one.
         """
         found = self._outcomes[release.name]
         if found.problem:
@@ -55,6 +59,12 @@ class Delivery:
                 f"the release {release.name} did not end",
                 why=f"{found.problem}\n{found.timeline()}",
                 fix="see Flagger's log in the evidence",
+            )
+        if why := found.too_slow():
+            raise TestbedError(
+                f"the machine was too slow to judge the release {release.name}",
+                why=f"{why}; load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors\n{found.timeline()}",
+                fix="run it again with less beside it; it says nothing about the platform",
             )
         return found
 
@@ -123,14 +133,16 @@ def delivery(request: pytest.FixtureRequest, platform: Platform) -> Iterator[Del
             if wanted.setdefault(release.name, release) != release:
                 raise UsageError(f"two releases are named {release.name}", fix="give each its own name")
     campaign = Campaign(platform, wanted.values(), lambda text: print(f"  {text}", file=sys.stderr))  # noqa: T201
+    began = time.monotonic()
     with shown(request.config):
         outcomes = campaign.run()
+    seconds = time.monotonic() - began
     folder = request.config.getoption("--testbed-report") / TIMELINES
     folder.mkdir(parents=True, exist_ok=True)
     for name, outcome in outcomes.items():
         (folder / f"{name}.txt").write_text(f"{outcome.timeline()}\n{outcome.users()}\n{outcome.problem}\n")
     request.config.stash[CAMPAIGN] = campaign
-    yield Delivery(platform, outcomes)
+    yield Delivery(platform, outcomes, seconds)
     _remove(request.config)
 
 

@@ -8,10 +8,12 @@ from pydantic import BaseModel, Field
 
 from testbed.errors import TestbedError
 from testbed.load import Interval, Summary
+from testbed.operators.canary.spec import seconds
 
 UNDER_WAY = ("Progressing", "Waiting", "WaitingPromotion")
 PROMOTING = ("Promoting", "Finalising")
 FINAL = ("Succeeded", "Failed")
+NO_DATA = "no values found"
 
 
 class Moment(BaseModel):
@@ -47,6 +49,10 @@ class Outcome(BaseModel):
     """The image tag of the primary in the end."""
     load: Summary
     intervals: list[Interval] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    """Events about its pods: reason and message."""
+    longest_gap: float = 0.0
+    """Seconds for which Prometheus had looked at nothing, the longest, during this release."""
     problem: str = ""
     """Why it did not come to an end."""
 
@@ -111,6 +117,30 @@ class Outcome(BaseModel):
     def heard(self, words: str) -> str | None:
         """The first message of Flagger with these words."""
         return next((one.message for one in self.said if words in one.message), None)
+
+    def warned(self, words: str) -> bool:
+        """Whether an event about its pods has these words."""
+        return any(words in one for one in self.warnings)
+
+    def failed_between(self, since: float, until: float) -> int:
+        """Requests that failed between two times, whoever should have answered."""
+        return sum(one.failed for one in self.intervals if since <= one.end - 1 and one.end <= until)
+
+    def too_slow(self) -> str:
+        """Why the machine was too slow for its rollback to mean anything; empty if it was not, or was not rolled back.
+
+        That is so where no check had a bad value, one had none, and those who make the values were late: a rate needs
+        two looks of Prometheus in the time that a check looks back, so gaps of half of that can leave it without.
+        """
+        checks = self.spec["analysis"].get("metrics") or []
+        judged = any(self.heard(f"advancement {check['name']}") for check in checks)
+        if self.phase != "Failed" or judged or self.heard(NO_DATA) is None:
+            return ""
+        bearable = min(seconds(check["interval"]) for check in checks) / 2
+        late = {"Prometheus looked at nothing": self.longest_gap, "requests were late": self.load.lateness.max}
+        if not (found := [f"{what} for up to {by:.1f} s" for what, by in late.items() if by > bearable]):
+            return ""
+        return f"it was rolled back for want of data only, and {' and '.join(found)}, where {bearable:g} s are bearable"
 
     def users(self) -> str:
         """What the users met, a line for each release that answered."""

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from testbed.rollouts.weakened import Weakening
 from testbed.workloads.faults import Faults
 
-BEFORE, AFTER = "1.0.0", "2.0.0"
-"""The tags of the release that serves, and of the new one."""
+BEFORE, AFTER, NEWER = "1.0.0", "2.0.0", "3.0.0"
+"""The tags of the release that serves, of the new one, and of one that comes in the middle of it."""
 FLAG = "new-feature"
 Trial = Literal["", "prometheus-down", "flagger-killed", "flagger-dead"]
 """What happens to the platform meanwhile."""
@@ -32,6 +32,14 @@ class Release:
     smoke_path: str = "/healthz"
     flip_at: int = 0
     """The canary's weight at which the feature flag `FLAG` is turned on; 0 for never."""
+    newer: Faults | None = None
+    """The faults of a yet newer version, which is released as soon as the canary has traffic; None for no such one."""
+    enough: float = 0
+    """Seconds after the flip after which nothing more is awaited; 0 to wait for the end."""
+    min_ready: int = 0
+    """Seconds for which a pod must be ready to count as available: one that crashes soon then never does."""
+    memory: str = ""
+    """The memory limit of each pod; empty for none."""
     trial: Trial = ""
     beside: str = ""
     """The name of a release with which it shares a namespace."""

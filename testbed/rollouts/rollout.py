@@ -9,8 +9,10 @@ from typing import Any
 
 import requests
 
+from testbed.addons.flagger import ROLE as FLAGGER_ROLE
 from testbed.addons.gateway import Gateway
 from testbed.addons.operators import GROUP, CanaryPolicy
+from testbed.addons.prometheus import Prometheus
 from testbed.cluster import Manifest
 from testbed.delivery import FLAGGER, policy
 from testbed.errors import TestbedError
@@ -22,12 +24,16 @@ from testbed.operators.canary.spec import parse
 from testbed.operators.config import CanaryConfig
 from testbed.platform import Platform
 from testbed.rollouts.outcome import FINAL, Moment, Outcome, Said
-from testbed.rollouts.release import AFTER, BEFORE, FLAG, Release
+from testbed.rollouts.release import AFTER, BEFORE, FLAG, NEWER, Release
 from testbed.wait import wait_until
 from testbed.workloads.faults import Faults, flip
 from testbed.workloads.releases import podinfo
 
 SERVED_WITHIN = 60.0
+WITNESS = f'up{{job="{FLAGGER_ROLE}"}}'
+"""A target that is always there: when it was last looked at tells how Prometheus gets on."""
+FLIPPED = "the flag flips"
+NEWER_RELEASED = "a newer version is released"
 LINGER = 6.0
 """Seconds for which users go on after the end: what follows a promotion or a rollback must not cost a request."""
 TAGS = {"cost-center": "cc-1042", "team": "delivery", "environment": "sandbox"}
@@ -59,8 +65,13 @@ class Rollout:
         return self.moments[-1] if self.moments else Moment(at=0, phase="", weight=0, failed_checks=0)
 
     def _deployment(self, tag: str, faults: Faults) -> Manifest:
-        manifest = podinfo(self.release.name, tag=tag, replicas=1, faults=faults)
+        resources: dict[str, Any] = {"requests": {"cpu": "10m", "memory": "32Mi"}}
+        if self.release.memory:
+            resources["limits"] = {"memory": self.release.memory}
+        container = {"resources": resources}
+        manifest = podinfo(self.release.name, tag=tag, replicas=1, faults=faults, container=container)
         del manifest["spec"]["replicas"]  # Flagger scales it
+        manifest["spec"]["minReadySeconds"] = self.release.min_ready
         manifest["spec"]["template"]["metadata"]["annotations"] = {SCRAPE: "true", PORT: "9898"}
         return manifest
 
@@ -115,13 +126,23 @@ class Rollout:
         kube.apply(self._deployment(AFTER, self.release.faults), namespace=self.namespace)
 
     def act(self) -> None:
-        """Flip the feature flag once the canary has its weight; note the end."""
+        """Flip the feature flag, or release the newer version, once the canary has its weight; note the end."""
         if self.released is None:
             return
-        if self.release.flip_at and self.last.weight >= self.release.flip_at and "the flag flips" not in self.facts:
-            self.facts["the flag flips"] = time.time()
+        if self.release.newer is not None and self.last.weight and NEWER_RELEASED not in self.facts:
+            self.facts[NEWER_RELEASED] = time.time()
+            kube = self._platform.cluster.client()
+            kube.apply(self._deployment(NEWER, self.release.newer), namespace=self.namespace)
+        if self.release.flip_at and self.last.weight >= self.release.flip_at and FLIPPED not in self.facts:
+            self.facts[FLIPPED] = time.time()
             flip(self._platform.cluster.client(), self.namespace, FLAG, True)
         if self.last.phase in FINAL and self.done is None:
+            self.end()
+
+    def give_up(self) -> None:
+        """End it once it was watched for long enough."""
+        flipped = self.facts.get(FLIPPED)
+        if self.release.enough and flipped and self.done is None and time.time() > flipped + self.release.enough:
             self.end()
 
     def end(self) -> None:
@@ -150,8 +171,27 @@ class Rollout:
             primary=image.rpartition(":")[2],
             load=self._load.summary(),
             intervals=self._load.intervals(),
+            warnings=self._warnings(),
+            longest_gap=self._longest_gap(self.released),
             problem=problem,
         )
+
+    def _warnings(self) -> list[str]:
+        """What was told about its pods, also by their nodes."""
+        kube = self._platform.cluster.client()
+        own = kube.list("Event", namespace=self.namespace, api_version="v1")
+        nodes = [one for one in kube.list("Event", namespace="default", api_version="v1")]
+        found = [*own, *(one for one in nodes if f"of {self.namespace}/{self.release.name}-" in one["message"])]
+        return [f"{one['reason']}: {one['message']}" for one in found if one["type"] == "Warning"]
+
+    def _longest_gap(self, released: float) -> float:
+        """For how long Prometheus looked at nothing during the release; 0 where it does not say."""
+        until = self.done or time.time()
+        age = f"max_over_time((time() - timestamp({WITNESS}))[{max(1, round(until - released))}s:1s])"
+        with contextlib.suppress(TestbedError, OSError):
+            found = self._platform.addon(Prometheus).query_api("query", query=age, time=str(until))["result"]
+            return max((float(one["value"][1]) for one in found), default=0.0)
+        return 0.0
 
     def remove(self) -> None:
         """Delete what it made; Flagger ends its Canary."""

@@ -14,6 +14,7 @@ from testbed.workloads.cgroups import Cgroups
 from testbed.workloads.context import Settings
 from testbed.workloads.images import IMAGES
 from testbed.workloads.kube import Kube
+from testbed.workloads.kubelet import Identity
 
 
 def _tools(entries: list[str]) -> dict[str, Path]:
@@ -38,7 +39,8 @@ async def _run(options: argparse.Namespace) -> None:
     for folder in (options.folder, options.logs):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        await Agent(Kube(options.kubeconfig), settings, options.folder, options.logs).run()
+        identity = Identity(options.certificate, options.key, options.authority)
+        await Agent(Kube(options.kubeconfig), settings, identity, options.folder, options.logs).run()
     finally:
         settings.cgroups.close()
 
@@ -51,6 +53,8 @@ def main() -> None:
     parser.add_argument("--kubeconfig", type=Path, required=True, help="JSON, certificates inlined")
     parser.add_argument("--folder", type=Path, required=True, help="for its state and the pods' scratch files")
     parser.add_argument("--logs", type=Path, required=True, help="for the pods' logs")
+    for name, what in (("certificate", "its certificate"), ("key", "its key"), ("authority", "its clients' authority")):
+        parser.add_argument(f"--{name}", type=Path, required=True, help=f"of the kubelet's API: {what}")
     parser.add_argument("--tool", action="append", default=[], metavar="NAME=PATH", help="binary of an image's tool")
     parser.add_argument("--back-off", type=float, default=10, help="seconds before the second restart (default: 10)")
     parser.add_argument("--longest-back-off", type=float, default=300, help="seconds at most (default: 300)")

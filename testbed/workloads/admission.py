@@ -24,7 +24,7 @@ def rights() -> list[Manifest]:
         "rules": [
             {"apiGroups": [""], "resources": ["nodes"], "verbs": read},
             {"apiGroups": [""], "resources": ["pods"], "verbs": [*read, "delete"]},
-            {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]},
+            {"apiGroups": [""], "resources": ["pods/status", "nodes/status"], "verbs": ["patch"]},
             {"apiGroups": [""], "resources": ["configmaps"], "verbs": read},
             {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
             {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},

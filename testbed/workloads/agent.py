@@ -22,7 +22,8 @@ from testbed.workloads import STATE
 from testbed.workloads.addresses import Block
 from testbed.workloads.context import Settings
 from testbed.workloads.events import Recorder
-from testbed.workloads.kube import Kube
+from testbed.workloads.kube import RETRY, UNREACHABLE, ApiError, Kube
+from testbed.workloads.kubelet import ADDRESS, ADDRESS_TYPE, Identity, Kubelet, Logged
 from testbed.workloads.labels import FLAGS, NODE_ANNOTATION, SELECTOR
 from testbed.workloads.pod import PodRunner
 
@@ -34,13 +35,16 @@ class Agent:
     """Follows nodes, pods and feature flags, and has a `PodRunner` for each pod of a live node.
 
     Args:
+        identity: Of its kubelet's API.
         folder: Its own: the pods' scratch files, the feature flags, and `state.json` (process id and address block),
             which appears when everything that is there is known.
         logs: Where pods' logs go: `<namespace>_<pod>/<container>.log`.
     """
 
-    def __init__(self, kube: Kube, settings: Settings, folder: Path, logs: Path) -> None:
+    def __init__(self, kube: Kube, settings: Settings, identity: Identity, folder: Path, logs: Path) -> None:
         self._kube = kube
+        self._kubelet = Kubelet(identity, self._container)
+        self._port = 0
         self._settings = settings
         self._folder, self._logs = folder, logs
         self._recorder = Recorder(kube)
@@ -49,6 +53,7 @@ class Agent:
         self._pods: dict[str, Body] = {}
         self._runners: dict[str, PodRunner] = {}
         self._flags: dict[str, Body] = {}
+        self._to_tell: asyncio.Queue[str] = asyncio.Queue()
         self._lists = {"nodes": False, "pods": False}
         self._session: aiohttp.ClientSession | None = None
 
@@ -57,11 +62,13 @@ class Agent:
         told = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, told.set)
+        self._port = await self._kubelet.start()
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
             follow = self._kube.follow
             tasks = [
                 asyncio.create_task(self._recorder.run()),
+                asyncio.create_task(self._tell_where_logs_are()),
                 asyncio.create_task(follow("/api/v1/nodes", self._heard_node, lambda: self._listed("nodes"))),
                 asyncio.create_task(
                     follow("/api/v1/pods", self._heard_pod, lambda: self._listed("pods"), labelSelector=SELECTOR)
@@ -81,6 +88,7 @@ class Agent:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+        await self._kubelet.stop()
         await self._kube.close()
 
     def _listed(self, what: str) -> None:
@@ -110,6 +118,8 @@ class Agent:
             self._nodes.pop(name, None)
         else:
             self._nodes[name] = node
+            if self._alive(name) and _endpoint(node) != self._port:
+                self._to_tell.put_nowait(name)
         if was and not self._alive(name):
             log.info("node %s died", name)
             for uid, runner in list(self._runners.items()):
@@ -118,6 +128,28 @@ class Agent:
         elif self._alive(name) and not was:
             for uid in list(self._pods):
                 self._run_if_due(uid)
+
+    async def _tell_where_logs_are(self) -> None:
+        """Write into nodes where the API server finds their kubelet's API."""
+        while True:
+            name = await self._to_tell.get()
+            if (node := self._nodes.get(name)) is None or _endpoint(node) == self._port:
+                continue
+            addresses = [{"type": ADDRESS_TYPE, "address": ADDRESS}]
+            status = {"addresses": addresses, "daemonEndpoints": {"kubeletEndpoint": {"Port": self._port}}}
+            try:
+                await self._kube.patch(f"/api/v1/nodes/{name}/status", {"status": status})
+            except (ApiError, *UNREACHABLE) as error:
+                log.warning("node %s: %s", name, error)
+                self._to_tell.put_nowait(name)
+                await asyncio.sleep(RETRY)
+
+    def _container(self, namespace: str, pod: str, name: str) -> Logged | None:
+        """A container that we run or ran."""
+        for runner in self._runners.values():
+            if (runner.namespace, runner.name) == (namespace, pod):
+                return next((one for one in (*runner.inits, *runner.containers) if one.name == name), None)
+        return None
 
     def _heard_pod(self, kind: str, pod: Body) -> None:
         uid = pod["metadata"]["uid"]
@@ -183,6 +215,14 @@ class Agent:
         part = path.with_suffix(".part")
         part.write_text(json.dumps(flags))
         part.replace(path)
+
+
+def _endpoint(node: Body) -> int:
+    """The port at which a node's status says that its kubelet is; 0 for none, or where the address is not ours."""
+    status = node.get("status") or {}
+    if not any(one["type"] == ADDRESS_TYPE for one in status.get("addresses") or []):
+        return 0
+    return int(((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port", 0))
 
 
 def _block_before(folder: Path) -> str | None:

@@ -63,6 +63,8 @@ class Container(Record):
             return self._not_started(str(error))
         self.event("Normal", "Created", f"Container created: {self.name}")
         self._began = asyncio.get_running_loop().time()
+        if self.log.exists():
+            self.log.replace(self.previous_log)
         limits = Limits(memory=environment.memory_limit(self.spec), cpu=environment.cpu_limit(self.spec))
         group = None
         try:
@@ -93,6 +95,7 @@ class Container(Record):
     async def _watch(self, process: Process) -> int:
         """From its start to its end."""
         self._process = process
+        self.run_id = process.pid
         self.container_id = f"process://{process.pid}"
         started_at = now()
         self.started = "startupProbe" not in self.spec
@@ -110,6 +113,7 @@ class Container(Record):
             process.kill()
             probing.cancel()
             self._process = None
+            self.run_id = 0
             self.ready = self.started = False
             self.running.clear()
         reason = "Completed" if code == 0 else "Error"

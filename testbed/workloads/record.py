@@ -23,6 +23,9 @@ class Record:
         self.spec = spec
         self.name = str(spec["name"])
         self.log = pod.logs / f"{self.name}.log"
+        """Of its present or last run."""
+        self.previous_log = pod.logs / f"{self.name}.previous.log"
+        """Of the run before."""
         self.restarts = 0
         self.state: Body = {"waiting": {"reason": "ContainerCreating"}}
         self.last_state: Body = {}
@@ -31,6 +34,8 @@ class Record:
         """Set while its process exists and its startup probe has succeeded."""
         self.ending = asyncio.Event()
         """Set when it has to end for good."""
+        self.run_id = 0
+        """The process id of its present run; 0 between two."""
         self.image_id = self.container_id = ""
 
     def status(self) -> Body:

@@ -47,6 +47,16 @@ def test_a_sync_that_is_tried_again_has_failed(operation: dict[str, object], fai
     assert status(operationState=operation).failed == failed
 
 
+def test_a_sync_that_is_tried_again_has_not_given_up() -> None:
+    assert status(operationState={"phase": "Failed", "retryCount": 3}).given_up
+    assert not status(operationState={"phase": "Running", "retryCount": 1}).given_up
+
+
+def test_an_application_that_was_never_made_does_not_exist() -> None:
+    assert not Status("shop", {}).exists
+    assert status().exists
+
+
 def test_what_differs_and_what_it_says() -> None:
     resources = [
         {"kind": "Deployment", "name": "shop", "status": "OutOfSync"},

@@ -105,3 +105,27 @@ def test_a_weakened_canary_lacks_its_guard_and_a_whole_one_does_not(without: Wea
 def test_unscoped_queries_see_every_pod() -> None:
     made = OwnQueries("unscoped").weaken(canary(), CONFIG)
     assert all("pod=~" not in one["spec"]["query"] and "namespace=" in one["spec"]["query"] for one in made)
+
+
+def starved(gap: float, late: float, *said: str, phase: str = "Failed") -> str:
+    found = outcome((105, "Progressing", 10, 0), (120, phase, 0, 0))
+    lateness = NONE.model_copy(update={"max": late})
+    checks = [{"name": LATENCY, "interval": "5s"}]
+    return found.model_copy(
+        update={
+            "spec": {"analysis": {"metrics": checks}},
+            "longest_gap": gap,
+            "load": found.load.model_copy(update={"lateness": lateness}),
+            "said": [Said(at=106, message=message) for message in said],
+        }
+    ).too_slow()
+
+
+def test_want_of_data_on_a_slow_machine_is_no_verdict() -> None:
+    missing, bad = "Halt advancement no values found for custom metric", f"Halt x advancement {LATENCY} 9 > 1"
+    assert "Prometheus looked at nothing for up to 4.0 s, where 2.5 s are bearable" in starved(4, 0, missing)
+    assert "requests were late for up to 9.0 s" in starved(1, 9, missing)
+    assert not starved(1, 0.1, missing), "nobody was late: it is the release that has no data"
+    assert not starved(4, 9, missing, bad), "it was judged"
+    assert not starved(4, 9, "Halt")
+    assert not starved(4, 9, missing, phase="Succeeded")
