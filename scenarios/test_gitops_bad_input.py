@@ -93,7 +93,11 @@ def test_half_a_deployment_is_named(
     except WaitTimeout as silent:
         raise Incident(f"nobody is told that half is missing: {silent.why}") from None
     assert "one or more objects failed to apply" in said
-    assert gitops.wait_out_of_sync(shop, timeout=10) == ["Deployment shop"]
+    gitops.wait_until(
+        "what is deployed is told from what is not",
+        lambda: ((different := gitops.status(shop).different) == ["Deployment shop"], different),
+        10,
+    )
     kube = platform.cluster.client()
     assert kube.get("ConfigMap", "shop", namespace=namespace, api_version="v1") is not None
     assert kube.get("Deployment", "shop", namespace=namespace, api_version="apps/v1") is None

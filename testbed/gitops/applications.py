@@ -267,8 +267,13 @@ class GitOps:
 
     def _wait_gone(self, kind: str) -> None:
         def probe() -> tuple[bool, object]:
-            left = [name for name in self._names(kind) if name.endswith(self.suffix)]
-            return not left, f"left: {left[:5]}"
+            found = self.hub.client().list(kind, namespace=NAMESPACE, api_version=API)
+            left = {entry["metadata"]["name"]: entry for entry in found}
+            left = {name: entry for name, entry in left.items() if name.endswith(self.suffix)}
+            for name, entry in left.items():
+                if "operation" in entry:  # begun by a controller that had not heard of the end of the one before
+                    self.end_operation(name)
+            return not left, f"left: {list(left)[:5]}"
 
         self.wait_until(f"every {kind} of the scenario is gone", probe, 60)
 
