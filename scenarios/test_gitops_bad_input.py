@@ -1,4 +1,4 @@
-"""Broken YAML, a chart version that does not exist, a repository that cannot be reached: Argo CD says so in words."""
+"""What cannot be deployed, or only half: Argo CD says so in words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from testbed.errors import WaitTimeout
 from testbed.gitops import workload
@@ -15,6 +16,7 @@ from testbed.gitops.components import CONTROLLER
 from testbed.gitops.guards import Working
 from testbed.incident import Incident
 from testbed.platform import Platform
+from testbed.ports import LOOPBACK, free_ports
 from testbed.sla import SlaRecorder
 
 SERVICE = Path("fixtures/infra-apps/charts/service")
@@ -34,9 +36,15 @@ def unknown_version(gitops: GitOps) -> dict[str, Any]:
     return {"repoURL": gitops.git.charts_url, "chart": "service", "targetRevision": "9.9.9"}
 
 
-def unreachable(gitops: GitOps) -> dict[str, Any]:
+def missing(gitops: GitOps) -> dict[str, Any]:
     """A repository that is not there."""
     return {"repoURL": gitops.git.repository_url("nowhere"), "path": ".", "targetRevision": "main"}
+
+
+def unreachable(_: GitOps) -> dict[str, Any]:
+    """A repository on a server that does not run."""
+    (port,) = free_ports(1)
+    return {"repoURL": f"http://{LOOPBACK}:{port}/shop.git", "path": ".", "targetRevision": "main"}
 
 
 @pytest.mark.scenario(guard=Working(CONTROLLER))
@@ -45,9 +53,10 @@ def unreachable(gitops: GitOps) -> dict[str, Any]:
     [
         (broken_yaml, "failed to unmarshal"),
         (unknown_version, "9.9.9"),
-        (unreachable, "repository not found"),
+        (missing, "repository not found"),
+        (unreachable, "connection refused"),
     ],
-    ids=["broken-yaml", "unknown-chart-version", "unreachable-repository"],
+    ids=["broken-yaml", "unknown-chart-version", "missing-repository", "unreachable-repository"],
 )
 def test_bad_input_is_named(
     platform: Platform,
@@ -67,3 +76,28 @@ def test_bad_input_is_named(
         raise Incident(f"nobody is told what is wrong: {silent.why}") from None
     assert "ComparisonError" in said
     assert not platform.cluster.client().list("Deployment", namespace=namespace, api_version="apps/v1")
+
+
+@pytest.mark.scenario(guard=Working(CONTROLLER))
+def test_half_a_deployment_is_named(
+    platform: Platform, gitops: GitOps, guard: str, namespace: str, sla: SlaRecorder
+) -> None:
+    """Given a commit of which Gatekeeper refuses one object, then the Application says which, and is not Synced."""
+    untagged = workload.deployment("shop")
+    del untagged["metadata"]["labels"]
+    files = {"config.yaml": workload.config_map("shop"), "deployment.yaml": yaml.safe_dump(untagged)}
+    shop = gitops.application("half", gitops.repository("half", files), namespace=namespace)
+    try:
+        with sla.within("bad-input-named") as limit:
+            said = gitops.wait_said(shop, "cost-allocation-tags", timeout=limit)
+    except WaitTimeout as silent:
+        raise Incident(f"nobody is told that half is missing: {silent.why}") from None
+    assert "one or more objects failed to apply" in said
+    gitops.wait_until(
+        "what is deployed is told from what is not",
+        lambda: ((different := gitops.status(shop).different) == ["Deployment shop"], different),
+        10,
+    )
+    kube = platform.cluster.client()
+    assert kube.get("ConfigMap", "shop", namespace=namespace, api_version="v1") is not None
+    assert kube.get("Deployment", "shop", namespace=namespace, api_version="apps/v1") is None

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from testbed.aws.accounts import SHARED_SERVICES
 from testbed.aws.cloud import Cloud
-from testbed.aws.fixtures import INFRA_CLOUD
-from testbed.aws.terragrunt import Terragrunt
 from testbed.incident import Incident
 from testbed.pipelines.ci import SERVICE, Pipelines
 from testbed.pipelines.guards import TrustedSubjects
 from testbed.sla import SlaRecorder
-from testbed.toolchain import Toolchain
 
 ROLE = "github-images"
 FOREIGN = f"intruder/{SERVICE}"
-
-
-@pytest.fixture(scope="module")
-def images_role(aws: Cloud, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The role for images, made by the module `github-oidc`; its ARN."""
-    with tempfile.TemporaryDirectory(dir=aws.folder, prefix="work-") as work:
-        infra = Terragrunt(aws, Toolchain(), Path(work), request.config.rootpath / INFRA_CLOUD)
-        admin = aws.admin(SHARED_SERVICES)
-        infra.apply(SHARED_SERVICES, "github-oidc", admin)
-        yield str(infra.outputs(SHARED_SERVICES, "github-oidc", admin)["role_arns"]["images"])
-        infra.destroy(SHARED_SERVICES, "github-oidc", admin)
 
 
 @pytest.mark.scenario(guard=TrustedSubjects(ROLE), on="aws")

@@ -12,9 +12,10 @@ from testbed.cluster import CAPABILITIES, ClusterSpec
 from testbed.config import PlatformSpec
 
 DOCUMENTATION = (
-    "needs(*names, clusters=()): what a scenario needs. Names are add-ons "
+    "needs(*names, clusters=(), only=()): what a scenario needs. Names are add-ons "
     f"({', '.join(ADDONS)}) or capabilities of the backend ({', '.join(CAPABILITIES)}); "
-    "`clusters` are names of clusters beside the first, with the add-ons that are not for the hub alone"
+    "`clusters` are names of clusters beside the first, with the add-ons that are not for the hub alone; with `only` "
+    "the add-ons of this marker are on these of them and nowhere else"
 )
 
 
@@ -34,9 +35,18 @@ def names(item: pytest.Item) -> set[str]:
     return wanted
 
 
-def addons_of(items: Iterable[pytest.Item], configured: Iterable[str]) -> list[str]:
-    """The add-ons that these tests need, in the order of the configuration and then by name."""
-    wanted = set().union(*(names(item) & ADDONS.keys() for item in items)) if items else set()
+def addons_of(items: Iterable[pytest.Item], configured: Iterable[str], cluster: str | None = None) -> list[str]:
+    """The add-ons that these tests need on a cluster, in the order of the configuration and then by name.
+
+    `cluster` is the name of one beside the first; without it, it is the first.
+    """
+    wanted = {
+        str(name)
+        for item in items
+        for marker in item.iter_markers("needs")
+        for name in marker.args
+        if name in ADDONS and (not (only := marker.kwargs.get("only", ())) or cluster in only)
+    }
     first = [name for name in configured if name in wanted]
     return first + sorted(wanted - set(first))
 
@@ -49,7 +59,7 @@ def clusters_of(items: Iterable[pytest.Item], spec: PlatformSpec) -> list[Cluste
         str(name)
         for item in items
         for marker in item.iter_markers("needs")
-        for name in marker.kwargs.get("clusters", ())
+        for name in (*marker.kwargs.get("clusters", ()), *marker.kwargs.get("only", ()))
     }
     first = spec.clusters[0]
     extra = [
@@ -65,9 +75,14 @@ def _addons_beside(items: Iterable[pytest.Item], cluster: str) -> list[str]:
     asking = [
         item
         for item in items
-        if any(cluster in marker.kwargs.get("clusters", ()) for marker in item.iter_markers("needs"))
+        if any(
+            cluster in (*marker.kwargs.get("clusters", ()), *marker.kwargs.get("only", ()))
+            for marker in item.iter_markers("needs")
+        )
     ]
-    return [name for name in addons_of(asking, ()) if not ADDONS[name].hub_only and name not in _acted_on(asking)]
+    return [
+        name for name in addons_of(asking, (), cluster) if not ADDONS[name].hub_only and name not in _acted_on(asking)
+    ]
 
 
 def _acted_on(items: Iterable[pytest.Item]) -> set[str]:

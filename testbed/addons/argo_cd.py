@@ -39,6 +39,7 @@ class ArgoCd(AddOn):
 
     name = "argo-cd"
     requires = ("argo-cd-crds", "git-server")
+    after = ("gatekeeper",)
     tools = ("argocd", "helm", "kustomize")
     hub_only = True
     lane = "gitops"

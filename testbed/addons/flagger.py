@@ -28,6 +28,8 @@ SHORTEST_INTERVAL = 10
 """Seconds between two looks at a canary, at least: Flagger takes no less, whatever a Canary says."""
 SYNC_SECONDS = 1
 """How often it looks for Canaries that are new or gone; 10 by default."""
+TAGS = ("cost-center", "team", "environment", "service")
+"""Labels that a primary gets from its Deployment: without them policy refuses it."""
 READY_TIMEOUT = 60.0
 PROBE = "testbed-probe"
 
@@ -81,6 +83,7 @@ class Flagger(AddOn):
             f"-metrics-server={Prometheus(self.cluster).url}",
             f"-port={port}",
             f"-control-loop-interval={SYNC_SECONDS}s",
+            f"-include-label-prefix={','.join(TAGS)}",
             "-log-level=info",
             f"-cluster-name={self.cluster.name}",
         ]

@@ -144,6 +144,8 @@ class Gatekeeper(AddOn):
                 "--operation=status",
                 "--operation=generate",
                 f"--audit-interval={AUDIT_INTERVAL}",
+                # Else it lists every kind that the cluster has, however many CRDs others bring.
+                "--audit-match-kind-only=true",
                 f"--api-cache-dir={self.cluster.folder / 'gatekeeper-audit'}",
                 f"--health-addr={LOOPBACK}:{audit_health}",
             ],

@@ -18,8 +18,10 @@ from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
 from testbed.supervisor import ProcessSpec, log_tail
 from testbed.wait import wait_until
 
-READER, WRITER = "argocd", "developers"
-"""Accounts: the one may only read, the other pushes too. Who authored a commit stands in the commit."""
+READER, WRITER, PIPELINES = "argocd", "developers", "x-access-token"
+"""Accounts: the first may only read, the others push too; the last is GitHub's name for who has but a token.
+
+Who authored a commit stands in the commit."""
 READY_TIMEOUT = 60.0
 ROLE = "git-server"
 
@@ -50,6 +52,11 @@ class GitServer(AddOn):
         return f"http://{self._address}"
 
     @property
+    def repositories(self) -> Path:
+        """The folder of its bare repositories."""
+        return self._folder / "repositories"
+
+    @property
     def pages(self) -> Path:
         """The folder of what it serves as plain files."""
         return self._folder / "pages"
@@ -72,8 +79,8 @@ class GitServer(AddOn):
         for folder in ("repositories", "clones", "pages"):
             (self._folder / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         accounts = []
-        for name in (READER, WRITER):
-            account, token = new_account(name, write=name == WRITER)
+        for name in (READER, WRITER, PIPELINES):
+            account, token = new_account(name, write=name != READER)
             accounts.append(account)
             write_private(self._folder / f"{name}.token", token.encode())
         save_accounts(self._folder / "accounts.json", accounts)

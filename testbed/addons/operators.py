@@ -72,12 +72,17 @@ class OperatorAddOn(AddOn):
         for crd in self.crds:
             kube.apply_all(load_manifests(manifests("operators", "crds", f"{crd}.yaml")))
         kube.wait_crds([f"{crd}.{GROUP.partition('/')[0]}" for crd in self.crds], timeout=READY_TIMEOUT)
-        kube.apply_all(load_manifests(manifests("operators", self.command, "rbac.yaml")))
+        kube.apply_all(self.rights())
         if self.pods is not None:
             self.pods.deploy()
             kube.apply_all(self.pods.webhooks())
             return
         kube.apply_all(self.webhooks(self.start_replica(0)))
+
+    def rights(self) -> list[Manifest]:
+        """Its namespaces, then its account and rights."""
+        files = ("namespaces.yaml", "rbac.yaml")
+        return [m for file in files for m in load_manifests(manifests("operators", self.command, file))]
 
     def resume(self) -> None:
         """The process, then the webhooks at its new address."""
@@ -236,7 +241,7 @@ class OperatorAddOn(AddOn):
                 self.stop_replica(replica)
         objects = [
             *load_manifests(manifests("operators", self.command, "webhooks.yaml")),
-            *reversed(load_manifests(manifests("operators", self.command, "rbac.yaml"))),
+            *reversed(self.rights()),
             *(load_manifests(manifests("operators", "crds", f"{crd}.yaml"))[0] for crd in self.crds),
         ]
         for found in objects:

@@ -33,6 +33,11 @@ class Status:
         return done and (not commit or self._sync.get("revision") == commit)
 
     @property
+    def in_sync(self) -> bool:
+        """Whether the cluster has what git says, by a sync that went well or because it had that before."""
+        return self._sync.get("status") == "Synced" and self._operation.get("phase", "Succeeded") == "Succeeded"
+
+    @property
     def healthy(self) -> bool:
         """Whether what it deployed works."""
         return bool(self._health.get("status") == "Healthy")

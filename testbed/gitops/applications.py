@@ -201,8 +201,8 @@ class GitOps:
         self.wait_until(f"a sync of {len(wanted)} Applications fails", probe, timeout)
         return failed[0]
 
-    def wait_at_rest(self, names: Iterable[str], *, timeout: float) -> list[Status]:
-        """Wait until each of them is synced or has given up; returns those that gave up. Raises `WaitTimeout`."""
+    def wait_synced_or_given_up(self, names: Iterable[str], *, timeout: float) -> list[Status]:
+        """Wait until each of them is synced, or until any has given up; returns those. Raises `WaitTimeout`."""
         wanted = set(names)
         given_up: list[Status] = []
 
@@ -210,9 +210,9 @@ class GitOps:
             found = [status for name, status in self.statuses().items() if name in wanted]
             given_up[:] = [status for status in found if status.given_up]
             synced = sum(status.synced() for status in found)
-            return synced + len(given_up) == len(wanted), f"{synced} of {len(wanted)} synced, {len(given_up)} gave up"
+            return bool(given_up) or synced == len(wanted), f"{synced} of {len(wanted)} synced"
 
-        self.wait_until(f"{len(wanted)} Applications are synced or have given up", probe, timeout)
+        self.wait_until(f"{len(wanted)} Applications are synced", probe, timeout)
         return given_up
 
     def wait_out_of_sync(self, name: str, *, timeout: float) -> list[str]:
@@ -267,8 +267,13 @@ class GitOps:
 
     def _wait_gone(self, kind: str) -> None:
         def probe() -> tuple[bool, object]:
-            left = [name for name in self._names(kind) if name.endswith(self.suffix)]
-            return not left, f"left: {left[:5]}"
+            found = self.hub.client().list(kind, namespace=NAMESPACE, api_version=API)
+            left = {entry["metadata"]["name"]: entry for entry in found}
+            left = {name: entry for name, entry in left.items() if name.endswith(self.suffix)}
+            for name, entry in left.items():
+                if "operation" in entry:  # begun by a controller that had not heard of the end of the one before
+                    self.end_operation(name)
+            return not left, f"left: {list(left)[:5]}"
 
         self.wait_until(f"every {kind} of the scenario is gone", probe, 60)
 

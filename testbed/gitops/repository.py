@@ -6,7 +6,7 @@ import base64
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -100,9 +100,9 @@ class Repository:
         self.pull()
         return self.commit(message, {path: change(self.read(path))}, author=author)
 
-    def add_tree(self, source: Path, message: str, *, author: Author = PLATFORM) -> str:
-        """Copy a whole folder in, commit and push; returns the commit."""
-        shutil.copytree(source, self.folder, dirs_exist_ok=True)
+    def add_tree(self, source: Path, message: str, *, without: Iterable[str] = (), author: Author = PLATFORM) -> str:
+        """Copy a whole folder in, except what has a name in `without`; commit and push. Returns the commit."""
+        shutil.copytree(source, self.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*without))
         return self._commit_all(message, author)
 
     def revert(self, commit: str, *, author: Author = DEVELOPER) -> str:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from testbed.addons.git_server import PIPELINES, GitServer
 from testbed.aws.accounts import ACCOUNTS, SHARED_SERVICES
 from testbed.aws.cloud import Cloud
 from testbed.aws.issuers import GITHUB
@@ -44,21 +45,26 @@ class Pipelines:
         toolchain: Has act, crane, the registry and Conftest.
         work: A private folder.
         fixtures: The folder with `service` and `policy`.
+        platform_git: The git server of a platform, whose infra-apps its Argo CD deploys. Without it there is a git
+            server with an infra-apps that nobody deploys.
     """
 
-    def __init__(self, cloud: Cloud, toolchain: Toolchain, work: Path, fixtures: Path) -> None:
+    def __init__(
+        self, cloud: Cloud, toolchain: Toolchain, work: Path, fixtures: Path, platform_git: GitServer | None = None
+    ) -> None:
         self.cloud = cloud
         self.checked = True
         """Whether workflows are checked before they run."""
         self._work = work
         self._fixtures = fixtures
         self._conftest = toolchain.ensure(["conftest"])["conftest"]
-        self._git_server = work / "git"
-        self._infra_apps()
-        (work / "pages").mkdir()
-        account, self._git_token = new_account("x-access-token", write=True)
-        save_accounts(work / "accounts.json", [account])
-        git_url = self._serve_git()
+        self._own_git = platform_git is None
+        if platform_git is not None:
+            self._git_server, self._git_token = platform_git.repositories, platform_git.token(PIPELINES)
+            git_url = platform_git.url
+        else:
+            self._git_server = work / "git"
+            git_url = self._make_git()
         self.registry = Registry(cloud.supervisor, toolchain, work / "registry", self._password())
         self.registry.start()
         self.registry.push_base()
@@ -93,6 +99,14 @@ class Pipelines:
         if done.returncode:
             raise TestbedError(f"git {arguments[0]} failed", why=done.stderr.strip(), fix=f"look at {folder}")
         return done.stdout
+
+    def _make_git(self) -> str:
+        """Start a git server of our own; returns its address."""
+        self._infra_apps()
+        (self._work / "pages").mkdir()
+        account, self._git_token = new_account(PIPELINES, write=True)
+        save_accounts(self._work / "accounts.json", [account])
+        return self._serve_git()
 
     def _infra_apps(self) -> None:
         """The repository that pipelines deploy by, with the service's values for dev."""
@@ -146,9 +160,13 @@ class Pipelines:
         """The service's values for dev."""
         return self._git(self._git_server / "infra-apps.git", "show", f"main:{VALUES}")
 
+    def source(self, path: str) -> str:
+        """The text of a file of the service."""
+        return (self._fixtures / "service" / path).read_text()
+
     def workflow(self) -> str:
         """The text of the service's workflow."""
-        return (self._fixtures / "service" / WORKFLOW).read_text()
+        return self.source(str(WORKFLOW))
 
     def check(self, workflow: str) -> None:
         """Check a workflow against the platform's policy.
@@ -183,6 +201,7 @@ class Pipelines:
         role: str = "",
         secrets: Mapping[str, str] | None = None,
         workflow: str | None = None,
+        changed: Mapping[str, str] | None = None,
     ) -> Run:
         """Push the service's code to a repository: its workflow is checked and run.
 
@@ -192,6 +211,7 @@ class Pipelines:
             role: ARN of the role for images, the organization's variable `IMAGES_ROLE`.
             secrets: The repository's secrets.
             workflow: Text of its workflow, where it is another than the fixture's.
+            changed: Texts of its files, where they are others than the fixture's.
 
         Raises:
             WorkflowRefused: Before anything ran.
@@ -205,10 +225,11 @@ class Pipelines:
             branch=branch,
             variables={"IMAGES_ROLE": role},
             secrets={"INFRA_APPS_TOKEN": self._git_token, **(secrets or {})},
-            changed={str(WORKFLOW): text},
+            changed={str(WORKFLOW): text, **(changed or {})},
         )
 
     def close(self) -> None:
-        """Stop registry and git server."""
+        """Stop the registry, and the git server if it is ours."""
         self.registry.stop()
-        self.supervisor.stop([GIT_SERVER], grace=0)
+        if self._own_git:
+            self.supervisor.stop([GIT_SERVER], grace=0)

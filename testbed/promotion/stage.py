@@ -67,11 +67,9 @@ class Stage:
         self.repository = gitops.repository("infra-apps")
         self.name = f"infra-apps-{gitops.suffix}"
         """The repository's name on the git server."""
-        self.repository.add_tree(source, "Begin")
-        others: dict[str, str | None] = {
-            str(path.relative_to(source)): None for path in source.glob("services/**/values.yaml")
-        }
-        self.repository.commit("Services of this scenario", others | self._files(list(env)))
+        # The fixture's services have a history of their own, also under a name that the scenario takes.
+        self.repository.add_tree(source, "Begin", without=["services"])
+        self.repository.commit("Services of this scenario", self._files(list(env)))
         self.promoter = PromoterProcesses(gitops.hub, gitops.suffix)
         self._open = contextlib.ExitStack()
 

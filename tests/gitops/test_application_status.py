@@ -28,6 +28,8 @@ def test_synced_means_compared_and_deployed_at_that_commit() -> None:
     assert found.synced(COMMIT)
     assert not found.synced("b" * 40)
     assert not status(sync=sync).synced()  # equal by chance, nothing was deployed
+    assert status(sync=sync).in_sync
+    assert not status(sync=sync, operationState={"phase": "Running"}).in_sync
     assert not status(sync=sync, operationState={"phase": "Running"}).synced()
 
 

@@ -52,3 +52,22 @@ def test_a_cluster_beside_the_first_gets_what_its_tests_need(pytester: pytest.Py
     dev, staging = needs.clusters_of(items, PlatformSpec())
     assert (dev.name, dev.addons) == ("dev", None)
     assert (staging.name, staging.addons) == ("staging", ["gatekeeper"])
+
+
+def test_an_addon_may_be_needed_on_one_cluster_only(pytester: pytest.Pytester) -> None:
+    items = pytester.getitems(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.needs("argo-cd", "gatekeeper", clusters=("staging", "production"))
+
+        @pytest.mark.needs("flagger", only=("production",))
+        def test_one():
+            pass
+        """
+    )
+    assert needs.names(items[0]) == {"argo-cd", "gatekeeper", "flagger"}
+    assert needs.addons_of(items, ()) == ["argo-cd", "gatekeeper"]
+    dev, production, staging = needs.clusters_of(items, PlatformSpec())
+    assert (dev.addons, staging.addons) == (None, ["gatekeeper"])
+    assert (production.name, production.addons) == ("production", ["flagger", "gatekeeper"])

@@ -41,7 +41,31 @@ def test_waves_put_projects_before_definitions_before_their_objects_before_servi
     found = {(m["kind"], m["metadata"]["name"]): wave(m) for m in rendered(tools, INFRA_APPS / "root")}
     assert found["AppProject", "platform"] < found["Application", "flagger-crds-dev"]
     assert found["Application", "flagger-crds-dev"] < found["Application", "metric-templates-dev"]
+    assert found["Application", "namespaces-dev"] < found["Application", "metric-templates-dev"]
+    assert found["Application", "operators-dev"] < found["Application", "tenants-dev"]
     assert found["Application", "metric-templates-dev"] < found["ApplicationSet", "services"]
+    assert found["Application", "tenants-dev"] < found["ApplicationSet", "services"]
+
+
+def test_definitions_survive_their_application(tools: Toolchain) -> None:
+    for manifest in rendered(tools, INFRA_APPS / "root"):
+        if manifest["kind"] == "Application":
+            keep = manifest["metadata"]["labels"]["component"] in {
+                "namespaces",
+                "platform-crds",
+                "flagger-crds",
+                "operators",
+            }
+            assert ("finalizers" not in manifest["metadata"]) == keep, manifest["metadata"]["name"]
+
+
+def test_without_operators_there_are_no_tenants_and_no_canaries(tools: Toolchain) -> None:
+    found = rendered(tools, INFRA_APPS / "root", {"tenants": False, "canaries": False})
+    assert not [m for m in found if m["metadata"]["name"].startswith("tenants-")]
+    (services,) = [m for m in found if m["kind"] == "ApplicationSet"]
+    template = services["spec"]["template"]["spec"]
+    assert template["source"]["helm"]["valuesObject"]["canary"] == {"enabled": False}
+    assert "CreateNamespace=true" in template["syncPolicy"]["syncOptions"]
 
 
 def test_without_waves_nothing_is_ordered(tools: Toolchain) -> None:
@@ -63,6 +87,13 @@ def test_overlays_build(tools: Toolchain, environment: str) -> None:
     assert (found["PriorityClass"].get("preemptionPolicy") == "Never") == (environment == "dev")
 
 
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_service_has_a_tenant(tools: Toolchain, environment: str) -> None:
+    found = built(tools, INFRA_APPS / "tenants" / "overlays" / environment)
+    assert {m["metadata"]["name"] for m in found} == {path.parent.parent.name for path in services()}
+    assert {m["spec"]["environment"] for m in found} == {environment}
+
+
 def services() -> list[Path]:
     return sorted((INFRA_APPS / "services").glob("*/*/values.yaml"))
 
@@ -72,10 +103,11 @@ def test_services_render_with_their_tags(tools: Toolchain, values: Path) -> None
     environment, name = values.parent.name, values.parent.parent.name
     files = (values.parent.parent / "values.yaml", values)
     found = {m["kind"]: m for m in rendered(tools, SERVICE, {"environment": environment}, files, name)}
-    for kind in ("Deployment", "Service"):
+    for kind in {"Deployment", "Service"} & found.keys():
         assert found[kind]["metadata"]["labels"].keys() >= TAGS
     assert found["Deployment"]["spec"]["template"]["metadata"]["labels"].keys() >= TAGS | {"service"}
     assert ("CanaryPolicy" in found) == (environment == "production")
+    assert ("Service" in found) == (environment != "production")  # Flagger makes it there
 
 
 def test_a_service_without_a_team_is_refused(tools: Toolchain) -> None:

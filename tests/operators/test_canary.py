@@ -129,3 +129,12 @@ def test_the_queries_are_the_platforms() -> None:
     names = {template["metadata"]["name"] for template in children.templates(CONFIG)}
     assert {check["templateRef"]["name"] for check in found} == names
     assert canary()["skipAnalysis"] is False
+
+
+def test_the_services_of_a_canary_have_the_policys_cost_tags() -> None:
+    tags = {"cost-center": "cc-1042", "team": "shop", "environment": "production"}
+    tagged = {"metadata": POLICY["metadata"] | {"labels": tags | {"app.kubernetes.io/name": "checkout"}}}
+    spec = parse(validation.with_defaults(GOOD, CONFIG))
+    service = children.canary(tagged, spec, CONFIG)["spec"]["service"]
+    assert [service[which] for which in ("apex", "primary", "canary")] == [{"labels": tags}] * 3
+    assert "apex" not in children.canary(POLICY, spec, CONFIG)["spec"]["service"]

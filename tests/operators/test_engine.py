@@ -277,3 +277,9 @@ def test_a_namespace_that_goes_is_no_lack_of_permission() -> None:
     going, forbidden = problem_of(ApiError(403, "Forbidden", words)), problem_of(ApiError(403, "Forbidden", "no"))
     assert (going.reason, going.waiting, going.retry) == ("NamespaceTerminating", True, True)
     assert (forbidden.reason, forbidden.waiting) == ("Forbidden", False)
+
+
+def test_a_conflict_is_told_and_tried_again() -> None:
+    found = problem_of(ApiError(409, "Conflict", "the object has been modified"))
+    assert (found.reason, found.retry) == ("Conflict", True)
+    assert "somebody changed it at the same time" in found.message

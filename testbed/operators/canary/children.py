@@ -18,6 +18,8 @@ SELECTOR = f"{MANAGED_BY}={OPERATOR}"
 LATENCY, SUCCESS_RATE = "platform-latency-p99", "platform-success-rate"
 MAXIMUM_WEIGHT = 50
 """Percent at which the canary is promoted: half the traffic shows what all of it would."""
+TAGS = ("cost-center", "team", "environment")
+"""Labels of a policy that Flagger's Services get: whoever pays for the service pays for its canary."""
 REQUEST_TIMEOUT = 5
 """Seconds that the smoke test's request may take."""
 
@@ -138,6 +140,8 @@ def canary(policy: Body, spec: PolicySpec, config: CanaryConfig) -> Body:
         service["targetPort"] = spec.service.targetPort
     if spec.service.hosts:
         service["hosts"] = list(spec.service.hosts)
+    if tags := {key: value for key, value in (metadata.get("labels") or {}).items() if key in TAGS}:
+        service |= {which: {"labels": dict(tags)} for which in ("apex", "primary", "canary")}
     return {
         "apiVersion": CANARY.api_version,
         "kind": CANARY.kind,
