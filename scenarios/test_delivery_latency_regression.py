@@ -37,7 +37,7 @@ def test_a_latency_regression_is_rolled_back(
     exposed, back = rollout.exposed(), rollout.first("Failed")
     assert rollout.share(AFTER, exposed, back) < 0.2
     assert rollout.intervals[-1].share(AFTER) == 0
-    assert rollout.load.failed == 0
+    assert rollout.load.lost == 0, rollout.load.errors
     sla.record("mttr-rollback", back - exposed)
     with sla.within("rollback-alert") as limit:
         alert = {"name": rollout.name, "namespace": rollout.namespace}

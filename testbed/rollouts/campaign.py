@@ -142,6 +142,7 @@ class Campaign:
         first, outage, dead = self._of("", "flagger-killed"), self._of("prometheus-down"), self._of("flagger-dead")
         self._kill_flagger()
         for one in self.rollouts:
+            one.overtake()
             one.give_up()
         if all(one.done or one.last.phase in PROMOTING for one in first):
             if any(one.released is None for one in outage):

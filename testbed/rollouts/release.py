@@ -33,7 +33,7 @@ class Release:
     flip_at: int = 0
     """The canary's weight at which the feature flag `FLAG` is turned on; 0 for never."""
     newer: Faults | None = None
-    """The faults of a yet newer version, which is released as soon as the canary has traffic; None for no such one."""
+    """The faults of a yet newer version, which is released as soon as users met the canary; None for no such one."""
     enough: float = 0
     """Seconds after the flip after which nothing more is awaited; 0 to wait for the end."""
     min_ready: int = 0

@@ -16,7 +16,7 @@ from testbed.addons.prometheus import Prometheus
 from testbed.cluster import Manifest
 from testbed.delivery import FLAGGER, policy
 from testbed.errors import TestbedError
-from testbed.load import Load
+from testbed.load import Load, answers
 from testbed.monitoring.targets import PORT, SCRAPE
 from testbed.operators.canary import children, validation
 from testbed.operators.canary.children import MANAGED_BY
@@ -126,18 +126,23 @@ class Rollout:
         kube.apply(self._deployment(AFTER, self.release.faults), namespace=self.namespace)
 
     def act(self) -> None:
-        """Flip the feature flag, or release the newer version, once the canary has its weight; note the end."""
+        """Flip the feature flag once the canary has its weight; note the end."""
         if self.released is None:
             return
-        if self.release.newer is not None and self.last.weight and NEWER_RELEASED not in self.facts:
-            self.facts[NEWER_RELEASED] = time.time()
-            kube = self._platform.cluster.client()
-            kube.apply(self._deployment(NEWER, self.release.newer), namespace=self.namespace)
         if self.release.flip_at and self.last.weight >= self.release.flip_at and FLIPPED not in self.facts:
             self.facts[FLIPPED] = time.time()
             flip(self._platform.cluster.client(), self.namespace, FLAG, True)
         if self.last.phase in FINAL and self.done is None:
             self.end()
+
+    def overtake(self) -> None:
+        """Release the newer version once users met the one before it."""
+        if self.release.newer is None or NEWER_RELEASED in self.facts or self._load is None or not self.last.weight:
+            return
+        if answers(self._load.intervals())[AFTER]:
+            self.facts[NEWER_RELEASED] = time.time()
+            kube = self._platform.cluster.client()
+            kube.apply(self._deployment(NEWER, self.release.newer), namespace=self.namespace)
 
     def give_up(self) -> None:
         """End it once it was watched for long enough."""
