@@ -53,6 +53,13 @@ class Developer:
         self.git("push", "--quiet", "origin", "HEAD:main")
         return self.git("rev-parse", "HEAD")
 
+    def take_back(self, commit: str = "FETCH_HEAD") -> str:
+        """`git revert` of a commit, by default the last one; returns the new one."""
+        self.git("pull", "--quiet", "--rebase", "origin", "main")
+        self.git("revert", "--no-edit", commit)
+        self.git("push", "--quiet", "origin", "HEAD:main")
+        return self.git("rev-parse", "HEAD")
+
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -105,6 +105,41 @@ def test_revert_in_dev_goes_forward(promoter: Promoter, developer: Developer) ->
     assert promoter.tags() == ["1.0.0", "1.0.0", "1.0.0"]
 
 
+def test_revert_in_staging_stays(promoter: Promoter, developer: Developer) -> None:
+    """Dev is well, so nothing else would stop the promoter from putting it there again at its next look."""
+    developer.set("1.1.0")
+    promoter.settle()
+    developer.take_back()
+    promoter.settle()
+    promoter.restarted().settle()
+    assert promoter.tags() == ["1.1.0", "1.0.0", "1.0.0"]
+    step = promoter.step("staging")
+    assert (step["state"], step["why"]) == ("held", "it was in staging and was taken back there; release anew")
+    assert promoter.step("production")["state"] == "even"
+
+    developer.set("1.2.0")
+    promoter.settle()
+    assert promoter.tags() == ["1.2.0", "1.2.0", "1.0.0"]
+    developer.set("1.1.0")  # the one that was taken back, released anew: a revert in dev
+    promoter.settle()
+    assert promoter.tags() == ["1.1.0", "1.1.0", "1.0.0"]
+
+
+def test_revert_in_production_stays(promoter: Promoter, developer: Developer) -> None:
+    developer.set("1.1.0")
+    promoter.settle()
+    approve(promoter)
+    promoter.settle()
+    back = developer.take_back()
+    promoter.settle()
+    assert promoter.tags() == ["1.1.0", "1.1.0", "1.0.0"]
+    assert "taken back there" in promoter.step("production")["why"]
+    developer.take_back(back)  # somebody thinks better of it: no release is needed for that
+    promoter.settle()
+    assert promoter.tags() == ["1.1.0"] * 3
+    assert promoter.step("production")["state"] == "even"
+
+
 def test_older_never_replaces_newer(promoter: Promoter, developer: Developer) -> None:
     developer.set("1.1.0")
     promoter.settle()
