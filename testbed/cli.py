@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 Name = Annotated[str, typer.Option("--name", help="Which kept platform.")]
 Config = Annotated[
-    Path | None, typer.Option("--config", help="Configuration instead of [tool.testbed] in pyproject.toml.")
+    Path | None, typer.Option("--config", help=r"Configuration instead of \[tool.testbed] in pyproject.toml.")
 ]
 Backend = Annotated[str | None, typer.Option("--backend", help="embedded (default), kind or existing.")]
 Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", help="Backend existing: the kubeconfig.")]
@@ -48,17 +48,23 @@ def run(
     node_image: NodeImage = None,
     use: Annotated[str | None, typer.Option(help="Run on the platform that `testbed up --name` left running.")] = None,
     keep: Annotated[bool, typer.Option(help="Leave the platform running afterwards.")] = False,
-    strict: Annotated[bool, typer.Option(help="Needs that are not met are failures, not skips.")] = False,
+    strict: Annotated[
+        bool | None,
+        typer.Option("--strict/--no-strict", help="Needs that are not met are failures, not skips (default: in CI)."),
+    ] = None,
     folder: Annotated[Path, typer.Option("--report", help="Where the report and evidence go.")] = Path(".testbed"),
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit report, too.")] = None,
 ) -> None:
     """Run scenarios, each with its negative control: tools, platform, verdicts, and nothing left behind.
 
-    Exit code 0: every guard held and every control saw its incident. 1: not so. 2: the input was wrong.
-    """
-    import pytest
+    Exit code 0: every guard held and every control saw its incident; 1: not so; 2: the input was wrong, or there was
+    no scenario; 3: pytest itself failed; 130: Ctrl-C.
 
+    A scenario whose needs the backend does not meet is skipped: the exit code stays 0, and a line says how many were.
+    With --strict, the default where $CI is set, it fails.
+    """
     from testbed.paths import kept_folder
+    from testbed.scenario_run import run_pytest
     from testbed.scenarios import find
     from testbed.toolchain import Toolchain
     from testbed.toolchain.cli import build_with_progress
@@ -73,16 +79,14 @@ def run(
     options += [f"--testbed-node-image={node_image}"] if node_image else []
     options += [f"--junit-xml={junit}"] if junit else []
     options += ["--testbed-keep"] if keep else []
-    options += ["--testbed-strict"] if strict else []
+    options += [] if strict is None else ["--testbed-strict" if strict else "--testbed-no-strict"]
     if use:
         kept_folder(use)
         options.append(f"--testbed-use={use}")
     else:
         spec.require_machine()
         build_with_progress(Toolchain(), spec.tools())
-    # The command itself has imported the plugin; its asserts need no rewriting.
-    options += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
-    raise typer.Exit(int(pytest.main([*paths, "-q", *options])))
+    raise typer.Exit(run_pytest(paths, options))
 
 
 @app.command()
@@ -97,11 +101,18 @@ def scenarios() -> None:
 @app.command()
 def up(
     name: Name = "default",
-    clusters: Annotated[str | None, typer.Option(help="Names of clusters, with commas (default: dev).")] = None,
+    clusters: Annotated[
+        str | None, typer.Option(help="Names of clusters, with commas; as configured where they are (default: dev).")
+    ] = None,
     addons: Annotated[
         str | None, typer.Option(help="Add-ons, with commas; empty for none (default: gatekeeper).")
     ] = None,
-    nodes: Annotated[int | None, typer.Option(help="Nodes of each cluster (default: 3).")] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            help="Nodes of each cluster: one group, like the first that is configured, instead of all (default: 3)."
+        ),
+    ] = None,
     backend: Backend = None,
     config: Config = None,
     kubeconfig: Kubeconfig = None,
@@ -116,18 +127,17 @@ def up(
     from testbed.toolchain.cli import build_with_progress
 
     folder = kept_folder(name)
-    spec = _spec(
-        config,
-        backend=backend,
-        kubeconfig=kubeconfig,
-        allow_context=allow_context,
-        node_image=node_image,
-        clusters=[_cluster(one, nodes) for one in clusters.split(",")] if clusters is not None else None,
-        addons=[one for one in addons.split(",") if one] if addons is not None else None,
-        snapshots=None if snapshot else False,
-    )
-    if nodes is not None and clusters is None:
-        spec = _spec(None, **{**spec.model_dump(), "clusters": [_cluster(one.name, nodes) for one in spec.clusters]})
+    given: dict[str, object] = {
+        "backend": backend,
+        "kubeconfig": kubeconfig,
+        "allow_context": allow_context,
+        "node_image": node_image,
+        "addons": [one for one in addons.split(",") if one] if addons is not None else None,
+        "snapshots": None if snapshot else False,
+    }
+    spec = _spec(config, **given)
+    if clusters is not None or nodes is not None:
+        spec = _spec(config, **given, clusters=_clusters(spec, clusters, nodes))
     spec.require_machine()
     toolchain = Toolchain()
     build_with_progress(toolchain, spec.tools())
@@ -141,8 +151,14 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _cluster(name: str, nodes: int | None) -> dict[str, object]:
-    return {"name": name} | ({"node_groups": [{"count": nodes}]} if nodes is not None else {})
+def _clusters(spec: PlatformSpec, names: str | None, nodes: int | None) -> list[dict[str, Any]]:
+    """The clusters of these names (all without), each as configured where it is, with so many nodes."""
+    configured = {one.name: one.model_dump() for one in spec.clusters}
+    chosen = [*configured] if names is None else names.split(",")
+    found = [configured.get(name, {"name": name}) for name in chosen]
+    if nodes is None:
+        return found
+    return [{**one, "node_groups": [{**next(iter(one.get("node_groups", [])), {}), "count": nodes}]} for one in found]
 
 
 def _spec(config: Path | None, **given: object) -> PlatformSpec:
@@ -234,7 +250,10 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False,
 ) -> None:
-    """Say what this machine has, what is missing and how to get it. Exit code 0: the scenarios can run here."""
+    """Say what this machine has, what is missing and how to get it.
+
+    Exit code 0: every scenario can run here. 1: all or some cannot, and the last lines say which.
+    """
     from testbed.doctor.examination import examine, ready, render, render_json
 
     checks = examine(network=network)
