@@ -25,13 +25,15 @@ LEFT = Release("crash-left", faults=CRASHING, flip_at=20, min_ready=5, enough=70
 def test_a_release_that_crashes_is_rolled_back(guard: str, rollout: Outcome, sla: SlaRecorder) -> None:
     """Given the deadline, when a flag makes a version crash at each request, then all traffic goes back."""
     flipped = rollout.facts[FLIPPED]
-    assert rollout.failed_between(rollout.released, flipped) == 0, "it was the flag that brought the crashes"
-    assert rollout.warned("Back-off restarting failed container podinfo"), "the fault acted: its pods crashed"
-    assert rollout.failed(NOBODY) > 0, "the fault acted: users had no answer"
+    assert rollout.failed_between(rollout.released, flipped) == 0, "requests failed before the flag flipped"
+    assert rollout.warned("Back-off restarting failed container podinfo"), (
+        "the fault did not act: no pod crashed again and again"
+    )
+    assert rollout.failed(NOBODY) > 0, "the fault did not act: every request had an answer"
     assert rollout.primary == BEFORE
     if rollout.phase in UNDER_WAY:
         still = rollout.failed_between(flipped + LEFT.enough - 20, flipped + LEFT.enough)
-        assert still, "users still meet it"
+        assert still, "no user meets it any more, so nothing is left there"
         raise Incident(f"{still} requests failed in 20 s, a minute after the version began to crash: it is left there")
     assert rollout.phase == "Failed"
     assert rollout.heard("updated replicas are available") is not None

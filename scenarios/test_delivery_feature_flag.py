@@ -24,9 +24,9 @@ def test_errors_behind_a_feature_flag_are_rolled_back(guard: str, rollout: Outco
     """Given the success rate's check, when a flag brings errors in mid-release, then all traffic goes back."""
     flipped = rollout.facts["the flag flips"]
     before = [one.releases[AFTER] for one in rollout.intervals if one.end < flipped and AFTER in one.releases]
-    assert before, "the new version had traffic before the flag flipped"
-    assert sum(one.failed for one in before) == 0, "it was the flag that brought the errors"
-    assert rollout.failed(AFTER) > 0, "the fault acted: users did meet errors"
+    assert before, "the new version had no traffic before the flag flipped"
+    assert sum(one.failed for one in before) == 0, "the new version failed before the flag flipped"
+    assert rollout.failed(AFTER) > 0, "the fault did not act: no request failed on the new version"
     assert rollout.failed(BEFORE) == 0
     if rollout.phase == "Succeeded":
         raise Incident(f"the version with the bad flag was promoted: {rollout.failed(AFTER)} requests failed")

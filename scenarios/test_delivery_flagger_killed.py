@@ -23,7 +23,7 @@ def test_a_release_outlives_flagger(guard: str, rollout: Outcome, sla: SlaRecord
     """Given that Flagger is started again, when it is killed in mid-release, then the release goes on to the end."""
     killed = rollout.facts[KILLED if KILLED in rollout.facts else DEAD]
     at_the_kill = [moment.weight for moment in rollout.moments if moment.at <= killed][-1]
-    assert at_the_kill >= 10, "it was in the middle of its steps"
+    assert at_the_kill >= 10, "Flagger was killed before the first step"
     until = rollout.facts.get(AGAIN, rollout.load.ended)  # in the control by the harness, once it has seen enough
     after = [moment for moment in rollout.moments if killed < moment.at < until]
     if not after:

@@ -26,12 +26,14 @@ LEFT = Release("leak-left", faults=LEAKING, flip_at=20, min_ready=5, memory="160
 def test_a_release_that_leaks_memory_is_rolled_back(guard: str, rollout: Outcome, sla: SlaRecorder) -> None:
     """Given the deadline, when a version fills its memory and is OOMKilled in a loop, then all traffic goes back."""
     flipped = rollout.facts[FLIPPED]
-    assert rollout.failed_between(rollout.released, flipped) == 0, "it was the flag that brought the leak"
-    assert rollout.warned("OOMKilling: Memory limit exceeded"), "the fault acted: a pod was killed for its memory"
-    assert rollout.failed(NOBODY) > 0, "the fault acted: users had no answer"
+    assert rollout.failed_between(rollout.released, flipped) == 0, "requests failed before the flag flipped"
+    assert rollout.warned("OOMKilling: Memory limit exceeded"), (
+        "the fault did not act: no pod was killed for its memory"
+    )
+    assert rollout.failed(NOBODY) > 0, "the fault did not act: every request had an answer"
     if rollout.phase in (*UNDER_WAY, *PROMOTING, "Succeeded"):
         still = rollout.failed_between(flipped + LEFT.enough - 20, flipped + LEFT.enough)
-        assert still, "users still meet it"
+        assert still, "no user meets it any more, so nothing is left there"
         raise Incident(f"{still} requests failed in 20 s, a minute after the version began to leak: it is left there")
     assert (rollout.phase, rollout.primary) == ("Failed", BEFORE)
     assert rollout.heard("updated replicas are available") is not None

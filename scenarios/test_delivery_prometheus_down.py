@@ -24,8 +24,8 @@ def test_missing_data_promotes_nothing(guard: str, rollout: Outcome, sla: SlaRec
     down = rollout.facts[DOWN]
     before = [moment.weight for moment in rollout.moments if moment.at <= down]
     during = [moment for moment in rollout.moments if moment.at > down]
-    assert before, "the analysis was under way"
-    assert before[-1] >= 10, "the analysis was under way"
+    assert before, "the analysis had not begun when Prometheus went down"
+    assert before[-1] >= 10, "the analysis had not begun when Prometheus went down"
     if further := [moment.weight for moment in during if moment.weight > before[-1]]:
         raise Incident(f"the canary went on from {before[-1]} to {further[0]} percent without any data")
     assert (rollout.phase, rollout.primary) == ("Failed", BEFORE)

@@ -26,8 +26,8 @@ def test_two_releases_do_not_mix(guard: str, delivery: Delivery, rollout: Outcom
     bad = delivery.outcome(BAD)
     assert bad.namespace == rollout.namespace
     assert (bad.phase, bad.primary) == ("Failed", BEFORE)
-    assert bad.failed(AFTER) > 0, "the fault acted: users of the bad one did meet errors"
-    assert rollout.exposed() < bad.first("Failed"), "both were under way at the same time"
+    assert bad.failed(AFTER) > 0, "the fault did not act: no request failed on the bad release"
+    assert rollout.exposed() < bad.first("Failed"), "the bad release was over before the good one had traffic"
     assert rollout.load.lost == 0
     blamed = rollout.heard(f"advancement {SUCCESS_RATE}")
     if rollout.phase == "Failed" and blamed is not None:

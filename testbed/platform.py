@@ -179,15 +179,31 @@ class Platform:
 
     @classmethod
     def take_away(cls, folder: Path, toolchain: Toolchain) -> None:
-        """`down` for the platform of a folder, also when its supervisor was killed: add-ons leave the cluster."""
-        cls._handed_over(Supervisor(folder), toolchain).down()
+        """`down` for the platform of a folder, also when its supervisor was killed: add-ons leave the cluster.
+
+        It may have been started by another version of testbed: `down` is what users of a new one are told to run.
+
+        Raises:
+            TestbedError: It is not known what is on the cluster; what ran on this machine is stopped nevertheless.
+        """
+        supervisor = Supervisor(folder)
+        try:
+            platform = cls._handed_over(supervisor, toolchain, of_any_version=True)
+        except TestbedError as error:
+            supervisor.destroy()
+            raise TestbedError(
+                "the platform is stopped, but its add-ons are still on the cluster",
+                why=f"what was installed cannot be read: {error.why or error.what}",
+                fix="delete the webhook configurations of the add-ons first, then their namespaces and CRDs",
+            ) from None
+        platform.down()
 
     @classmethod
-    def _handed_over(cls, supervisor: Supervisor, toolchain: Toolchain) -> Platform:
+    def _handed_over(cls, supervisor: Supervisor, toolchain: Toolchain, *, of_any_version: bool = False) -> Platform:
         folder = supervisor.folder
         try:
             hand_over = json.loads((folder / HAND_OVER).read_text())
-            if hand_over["version"] != __version__:
+            if hand_over["version"] != __version__ and not of_any_version:
                 raise UsageError(
                     f"the platform in {folder} is of another version",
                     why=f"it was started by testbed {hand_over['version']}, this is {__version__}",

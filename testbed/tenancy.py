@@ -100,16 +100,6 @@ class Tenancy:
         wait_until(f"TenantWorkspace {name} is not ready", probe, timeout=timeout, retry_on=NOT_YET)
         return self.ready_condition(name)
 
-    def wait_message(self, name: str, words: str, *, timeout: float) -> dict[str, Any]:
-        """Wait until the Ready condition's message has these words; returns the condition."""
-
-        def probe() -> tuple[bool, object]:
-            found = self.ready_condition(name)
-            return words in found.get("message", ""), found or "no condition"
-
-        wait_until(f"TenantWorkspace {name} says {words!r}", probe, timeout=timeout, retry_on=NOT_YET)
-        return self.ready_condition(name)
-
     def wait_ready(self, name: str, *, timeout: float) -> None:
         """Wait until a workspace says that it is ready. Raises `WaitTimeout`."""
         self.wait_condition(name, "True", "Reconciled", timeout=timeout)

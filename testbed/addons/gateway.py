@@ -63,11 +63,6 @@ class Gateway(AddOn):
         return f"http://{LOOPBACK}:{self._tag('port')}"
 
     @property
-    def metrics_url(self) -> str:
-        """Envoy's metrics for Prometheus; the label `envoy_cluster_name` is NAMESPACE/SERVICE/PORT."""
-        return f"http://{self._tag('metrics')}/metrics"
-
-    @property
     def parent_ref(self) -> Manifest:
         """The parentRef of a route of any namespace."""
         return {"group": API.partition("/")[0], "kind": "Gateway", "name": GATEWAY, "namespace": NAMESPACE}

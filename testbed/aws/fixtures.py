@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from testbed.aws.accounts import REGION, find_account
-from testbed.aws.environment import Credentials, own_process_scrubbed
+from testbed.aws.environment import own_process_scrubbed
 from testbed.errors import UsageError
 from testbed.sharing import leave, run_folder
 from testbed.showing import make_ready
@@ -92,23 +92,22 @@ def localstack_session(aws: Cloud) -> Callable[[str], LocalStackSession]:
     return session
 
 
-@pytest.fixture
-def aws_admin(aws: Cloud) -> Callable[[str], Credentials]:
-    """Temporary credentials of an account's administrator, as an engineer's shell holds them."""
-    return aws.admin
+@contextlib.contextmanager
+def infra_cloud_in(aws: Cloud, config: pytest.Config) -> Iterator[Terragrunt]:
+    """Terragrunt over a private copy of the repository, with the engine and the provider, that were asked for."""
+    from testbed.aws.terragrunt import Terragrunt
+    from testbed.config import load
+
+    repository = config.getoption("--testbed-infra-cloud") or config.rootpath / INFRA_CLOUD
+    toolchain = Toolchain()
+    distribution = load(config.getoption("--testbed-config")).infra_cloud
+    make_ready(config, toolchain, [*distribution.tools(), "conftest"])
+    with tempfile.TemporaryDirectory(dir=aws.folder, prefix="work-", ignore_cleanup_errors=True) as work:
+        yield Terragrunt(aws, toolchain, Path(work), repository, distribution)
 
 
 @pytest.fixture
 def infra_cloud(aws: Cloud, request: pytest.FixtureRequest) -> Iterator[Terragrunt]:
     """Terragrunt over a private copy of the infrastructure repository."""
-    from testbed.aws.terragrunt import Terragrunt
-    from testbed.config import load
-
-    repository = request.config.getoption("--testbed-infra-cloud") or request.config.rootpath / INFRA_CLOUD
-    toolchain = Toolchain()
-    distribution = load(request.config.getoption("--testbed-config")).infra_cloud
-    make_ready(request.config, toolchain, [*distribution.tools(), "conftest"])
-    with tempfile.TemporaryDirectory(dir=aws.folder, prefix="work-") as work:
-        yield Terragrunt(aws, toolchain, Path(work), repository, distribution)
-        shutil.rmtree(work, ignore_errors=True)
-        Path(work).mkdir()
+    with infra_cloud_in(aws, request.config) as found:
+        yield found

@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from testbed.aws.accounts import SHARED_SERVICES
-from testbed.aws.fixtures import INFRA_CLOUD
+from testbed.aws.fixtures import infra_cloud_in
 from testbed.showing import make_ready
 from testbed.toolchain import Toolchain
 
@@ -58,13 +58,7 @@ def platform_pipelines(aws: Cloud, infra_apps: InfraApps, request: pytest.Fixtur
 @pytest.fixture(scope="module")
 def images_role(aws: Cloud, request: pytest.FixtureRequest) -> Iterator[str]:
     """The role for images, made by the module `github-oidc`; its ARN. One file of scenarios at a time has it."""
-    from testbed.aws.terragrunt import Terragrunt
-
-    with (
-        FileLock(aws.folder / f"{OIDC}.lock"),
-        tempfile.TemporaryDirectory(dir=aws.folder, prefix="work-") as work,
-    ):
-        infra = Terragrunt(aws, Toolchain(), Path(work), request.config.rootpath / INFRA_CLOUD)
+    with FileLock(aws.folder / f"{OIDC}.lock"), infra_cloud_in(aws, request.config) as infra:
         admin = aws.admin(SHARED_SERVICES)
         infra.apply(SHARED_SERVICES, OIDC, admin)
         yield str(infra.outputs(SHARED_SERVICES, OIDC, admin)["role_arns"]["images"])
