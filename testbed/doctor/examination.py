@@ -15,7 +15,7 @@ from testbed.doctor.check import Check
 from testbed.doctor.demands import demands, needed, on_three_clusters
 from testbed.doctor.leftovers import leftover_checks
 from testbed.doctor.machine import machine_checks
-from testbed.doctor.programs import program_checks
+from testbed.doctor.programs import configured_checks, program_checks
 from testbed.doctor.tools import missing_tools, tool_checks
 from testbed.errors import TestbedError
 from testbed.paths import platforms_folder
@@ -35,10 +35,12 @@ def examine(*, network: bool | None = None, state_folder: Path | None = None) ->
     folder = state_folder or platforms_folder()
     try:
         toolchain = Toolchain()
-        wanted = demands(config.load())
+        spec = config.load()
+        wanted = demands(spec)
         builds = bool(needed(wanted) & missing_tools(toolchain).keys())
         largest = on_three_clusters(wanted)
-        of_tools = [*program_checks(wanted), *tool_checks(toolchain, wanted, network=network)]
+        of_programs = [*configured_checks(spec, wanted, toolchain), *program_checks(wanted)]
+        of_tools = [*of_programs, *tool_checks(toolchain, wanted, network=network)]
     except TestbedError as error:  # a broken lock or configuration, or a mirror's address that is none
         builds, largest = True, []
         found = f"{error.what}: {error.why}" if error.why else error.what

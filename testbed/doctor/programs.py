@@ -1,4 +1,4 @@
-"""Programs that some scenarios need and that are not built: Argo CD's Redis, and curl of smoke tests."""
+"""Programs that are not built: what the configuration names, Argo CD's Redis, and curl of smoke tests."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
+from testbed.config import PlatformSpec
 from testbed.doctor.check import Check
-from testbed.doctor.demands import Demands, blocked_without
+from testbed.doctor.demands import Demands, blocked_without, needing
 from testbed.errors import UsageError
 from testbed.gitops.redis import redis_server
+from testbed.toolchain import Toolchain
 
 
 def program_checks(wanted: Demands) -> Iterator[Check]:
@@ -18,6 +20,21 @@ def program_checks(wanted: Demands) -> Iterator[Check]:
         yield _redis(groups)
     if (groups := blocked_without(wanted, ["flagger-loadtester"])) is not None:
         yield _curl(groups)
+
+
+def configured_checks(spec: PlatformSpec, wanted: Demands, toolchain: Toolchain) -> Iterator[Check]:
+    """What is not there of what a configuration asks for: an engine of containers, Terraform."""
+    try:
+        spec.require_machine()
+    except UsageError as error:
+        yield Check(name=f"backend {spec.backend}", state="missing", found=error.why, fix=error.fix)
+    if spec.infra_cloud.engine == "terraform":
+        groups = needing(wanted, ["terragrunt"])
+        try:
+            found = str(spec.infra_cloud.program(toolchain))
+            yield Check(name="terraform", state="ok", found=found, only_for=groups)
+        except UsageError as error:
+            yield Check(name="terraform", state="missing", found=error.what, fix=error.fix, only_for=groups)
 
 
 def _redis(groups: list[str]) -> Check:

@@ -21,6 +21,7 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
+from testbed.aws.distribution import Distribution
 from testbed.config import PlatformSpec
 from testbed.doctor import Check, examine, machine, programs, ready, tools
 from testbed.doctor.demands import PLATFORM, Demands, demands, needed, needing, on_three_clusters
@@ -28,7 +29,7 @@ from testbed.doctor.examination import render, render_json, verdict
 from testbed.doctor.leftovers import leftover_checks
 from testbed.errors import UsageError
 from testbed.supervisor import ProcessSpec, Supervisor
-from testbed.toolchain import Mirror, load_lock
+from testbed.toolchain import Mirror, Toolchain, load_lock
 from testbed.toolchain.export import fill_mirror
 
 if TYPE_CHECKING:
@@ -196,6 +197,19 @@ def test_curl_for_smoke_tests(only_on_path: Callable[..., Path]) -> None:
     only_on_path()
     missing = by_name(list(programs.program_checks(demands(PlatformSpec()))))["curl"]
     assert (missing.state, missing.only_for) == ("missing", ["delivery"])
+
+
+def test_what_the_configuration_asks_for_is_looked_at(only_on_path: Callable[..., Path]) -> None:
+    only_on_path()
+
+    def looked_at(spec: PlatformSpec) -> list[tuple[str, str, list[str]]]:
+        found = programs.configured_checks(spec, demands(spec), Toolchain())
+        return [(check.name, check.state, check.only_for) for check in found]
+
+    assert looked_at(PlatformSpec()) == []
+    assert looked_at(PlatformSpec(backend="kind")) == [("backend kind", "missing", [])]
+    asked = PlatformSpec(infra_cloud=Distribution(engine="terraform"))
+    assert looked_at(asked) == [("terraform", "missing", ["aws", "pipelines"])]
 
 
 def test_no_go_does_not_matter_when_the_tools_are_ready(
