@@ -88,7 +88,7 @@ def test_after_a_killed_apply_the_next_one_is_refused(
             raise Incident(f"{len(made)} VPCs were made, the state knew one of them")
         assert result.code != 0
         assert REFUSED in result.output, result.output
-        lock = re.search(r"ID:\s+([0-9a-f-]{36})", result.output)
+        lock = re.search(r"Lock Info:.*? ID:\s+([0-9a-f-]{36})", result.output, re.DOTALL)
         assert lock is not None, result.output
         laptop.must(folder, "force-unlock", "-force", lock[1], credentials=bob)
         laptop.must(folder, "import", "aws_vpc.this", orphan, credentials=bob)

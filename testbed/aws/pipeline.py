@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def verify_policies(repository: Path, toolchain: Toolchain) -> str:
             check=False,
             timeout=120,
         )
-        if answer.returncode or "0 tests" in answer.stdout:
+        if answer.returncode or not re.search(r"\b[1-9]\d* tests?\b", answer.stdout):
             raise TestbedError(
                 f"the tests of policy/{policy.name} failed", why=answer.stdout + answer.stderr, fix="fix it"
             )
