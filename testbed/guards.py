@@ -24,7 +24,10 @@ class Guard(Protocol):
     def removed(self, subject: Any, /) -> AbstractContextManager[None]:
         """Take it away for a while from the platform, or from what else the scenario is about (`on=`).
 
-        Raises rather than pretend.
+        It raises rather than pretend: where there is nothing to take away, or where that does not take effect in time.
+        Whoever raises on the way in has put everything back. So what is asked for is looked at before the first change,
+        and all that follows on that, waits too, is inside the `try` whose `finally` puts it back. Where that fails as
+        well, its error is raised, with the first one as `__context__`.
         """
 
 
@@ -39,8 +42,11 @@ class Constraint:
     def removed(self, platform: Platform) -> Iterator[None]:
         """Set it to dryrun and wait until every Gatekeeper process has seen that."""
         gatekeeper = platform.gatekeeper()
-        self._enforce(gatekeeper, "dryrun")
+        action = gatekeeper.constraint(self.kind, self.name)["spec"].get("enforcementAction", "deny")
+        if action != "deny":
+            raise LookupError(f"{self.kind} {self.name} is on {action}: it refuses nothing")
         try:
+            self._enforce(gatekeeper, "dryrun")
             yield
         finally:
             self._enforce(gatekeeper, "deny")
@@ -66,8 +72,8 @@ class FailClosed:
     @contextmanager
     def removed(self, platform: Platform) -> Iterator[None]:
         """Set the policy to Ignore, and back."""
-        self._set(platform, "Ignore")
         try:
+            self._set(platform, "Ignore")
             yield
         finally:
             self._set(platform, "Fail")
@@ -95,10 +101,11 @@ class Running:
     def removed(self, platform: Platform) -> Iterator[None]:
         """Stop it, and start it again."""
         name = platform.cluster.component(self.role)
-        platform.supervisor.stop([name])
-        if platform.supervisor.component(name).running:
-            raise RuntimeError(f"{name} could not be stopped")
+        platform.supervisor.component(name)  # raises where there is none
         try:
+            platform.supervisor.stop([name])
+            if platform.supervisor.component(name).running:
+                raise RuntimeError(f"{name} could not be stopped")
             yield
         finally:
             platform.supervisor.revive(name)
@@ -114,8 +121,9 @@ class Restarted:
     def removed(self, platform: Platform) -> Iterator[None]:
         """Switch restarts off, and on again with the component running and the API server ready."""
         name = platform.cluster.component(self.role)
-        platform.supervisor.set_restart(name, False)
+        platform.supervisor.component(name)  # raises where there is none
         try:
+            platform.supervisor.set_restart(name, False)
             yield
         finally:
             platform.supervisor.set_restart(name, True)

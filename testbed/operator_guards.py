@@ -34,9 +34,9 @@ class Leading:
     def removed(self, platform: Platform) -> Iterator[None]:
         """Take the lease, and give it back."""
         operator = platform.addon(OPERATORS[self.operator])
-        self._hold(platform, "testbed-control", 3600)
-        self._wait(operator, 0)
         try:
+            self._hold(platform, "testbed-control", 3600)
+            self._wait(operator, 0)
             yield
         finally:
             self._hold(platform, "", 1)
@@ -75,8 +75,6 @@ class Webhooks:
         saved = [manifest for manifest in found if manifest is not None]
         if not saved:
             raise LookupError(f"{self.operator} has no webhooks")
-        for manifest in saved:
-            kube.delete(manifest["kind"], self.operator, api_version=WEBHOOK_API)
         refused, _ = operator.probe()
 
         def admitted() -> tuple[bool, object]:
@@ -84,6 +82,8 @@ class Webhooks:
             return True, "admitted"
 
         try:
+            for manifest in saved:
+                kube.delete(manifest["kind"], self.operator, api_version=WEBHOOK_API)
             wait_until(
                 "the API server calls the webhooks no more", admitted, timeout=EFFECTIVE_WITHIN, retry_on=(Exception,)
             )
@@ -104,8 +104,8 @@ class FailsClosed:
     @contextmanager
     def removed(self, platform: Platform) -> Iterator[None]:
         """Set the policy, and set it back."""
-        self._set(platform, "Ignore")
         try:
+            self._set(platform, "Ignore")
             yield
         finally:
             self._set(platform, "Fail")
@@ -131,8 +131,9 @@ class KeptAlive:
     def removed(self, platform: Platform) -> Iterator[None]:
         """Switch restarts off, and on again with the operator working."""
         name = platform.cluster.component(self.operator)
-        platform.supervisor.set_restart(name, False)
+        platform.supervisor.component(name)  # raises where there is none
         try:
+            platform.supervisor.set_restart(name, False)
             yield
         finally:
             platform.supervisor.set_restart(name, True)
@@ -160,9 +161,9 @@ class Schema:
             anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
             version["schema"]["openAPIV3Schema"] = anything | {"properties": {"status": anything}}
         with self.webhooks.removed(platform):
-            kube.apply(loose)
-            self._wait(kube, accepted=True)
             try:
+                kube.apply(loose)
+                self._wait(kube, accepted=True)
                 yield
             finally:
                 kube.apply(manifest)
@@ -189,13 +190,27 @@ class Finalizers:
 
     @contextmanager
     def removed(self, platform: Platform) -> Iterator[None]:
-        """Take it off those that are there, while the operator does not lead and so puts none back."""
+        """Take it off those that are there, while the operator does not lead; then that puts it back."""
         kube = platform.cluster.client()
-        with Leading("tenant-workspace").removed(platform):
-            for found in kube.list("TenantWorkspace", api_version=GROUP):
-                if found["metadata"]["name"].startswith(self.prefix):
-                    kube.merge(found, {"metadata": {"finalizers": None}})
-            yield
+
+        def bare() -> list[str]:
+            metas = [found["metadata"] for found in kube.list("TenantWorkspace", api_version=GROUP)]
+            ours = [meta for meta in metas if meta["name"].startswith(self.prefix)]
+            return [meta["name"] for meta in ours if not meta.get("finalizers") and not meta.get("deletionTimestamp")]
+
+        try:
+            with Leading("tenant-workspace").removed(platform):
+                for found in kube.list("TenantWorkspace", api_version=GROUP):
+                    if found["metadata"]["name"].startswith(self.prefix):
+                        kube.merge(found, {"metadata": {"finalizers": None}})
+                yield
+        finally:
+            wait_until(
+                f"workspaces {self.prefix}* have their finalizer",
+                lambda: (not (without := bare()), without),
+                timeout=EFFECTIVE_WITHIN,
+                retry_on=NOT_YET,
+            )
 
 
 class SecondReplica:
@@ -218,9 +233,9 @@ class SecondReplica:
     def deployed(self, platform: Platform) -> Iterator[None]:
         """The operator as it is deployed: with its standby, while the guard is on."""
         operator = platform.addon(OPERATORS[self.operator])
-        if self._wanted:
-            operator.start_replica(1)
         try:
+            if self._wanted:
+                operator.start_replica(1)
             yield
         finally:
             operator.stop_replica(1)
@@ -261,20 +276,19 @@ class ScopedToNamespace:
         """Bind it cluster-wide, and delete that binding."""
         kube = platform.cluster.client()
         name = "testbed-control"
-        kube.apply(
-            {
-                "apiVersion": RBAC_API,
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": name},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": self.role},
-                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": self.group}],
-            }
-        )
+        binding = {
+            "apiVersion": RBAC_API,
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": self.role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": self.group}],
+        }
 
         def effective() -> tuple[bool, object]:
             return kube.allowed("anybody", self.group, "list", "pods", "", "default"), "not allowed yet"
 
         try:
+            kube.apply(binding)
             wait_until("the cluster-wide binding works", effective, timeout=EFFECTIVE_WITHIN)
             yield
         finally:
@@ -297,16 +311,20 @@ class GuardRails:
         """Delete them, and have the operator put them back."""
         kube = platform.cluster.client()
         tenancy = Tenancy(kube)
-        with Leading("tenant-workspace").removed(platform):
-            for kind in ("ResourceQuota", "LimitRange"):
-                for found in kube.list(kind, namespace=self.tenant, api_version="v1"):
-                    kube.delete(kind, found["metadata"]["name"], namespace=self.tenant, api_version="v1")
-            yield
-        wait_until(
-            f"{self.tenant} has its guard rails",
-            lambda: (not (lacking := tenancy.missing(self.tenant)), lacking),
-            timeout=EFFECTIVE_WITHIN,
-        )
+        if tenancy.get(self.tenant) is None:
+            raise LookupError(f"there is no workspace {self.tenant}")
+        try:
+            with Leading("tenant-workspace").removed(platform):
+                for kind in ("ResourceQuota", "LimitRange"):
+                    for found in kube.list(kind, namespace=self.tenant, api_version="v1"):
+                        kube.delete(kind, found["metadata"]["name"], namespace=self.tenant, api_version="v1")
+                yield
+        finally:
+            wait_until(
+                f"{self.tenant} has its guard rails",
+                lambda: (not (lacking := tenancy.missing(self.tenant)), lacking),
+                timeout=EFFECTIVE_WITHIN,
+            )
 
 
 class AlertRule:
@@ -319,8 +337,11 @@ class AlertRule:
     def removed(self, platform: Platform) -> Iterator[None]:
         """Load the rules without it, and with it."""
         prometheus = platform.addon(Prometheus)
-        prometheus.set_rules(without=(self.alert,))
+        names = {rule["name"] for group in prometheus.query_api("rules")["groups"] for rule in group["rules"]}
+        if self.alert not in names:
+            raise LookupError(f"there is no alert {self.alert}, only {', '.join(sorted(names))}")
         try:
+            prometheus.set_rules(without=(self.alert,))
             yield
         finally:
             prometheus.set_rules()

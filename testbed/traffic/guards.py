@@ -33,8 +33,9 @@ class ControllerRestarted:
     def removed(self, split: Split) -> Iterator[None]:
         """Switch restarts off, and on again with the controller running."""
         name = split.platform.cluster.component(self.role)
-        split.supervisor.set_restart(name, False)
+        split.supervisor.component(name)  # raises where there is none
         try:
+            split.supervisor.set_restart(name, False)
             yield
         finally:
             split.supervisor.set_restart(name, True)
@@ -46,11 +47,18 @@ class GracefulTermination:
 
     @contextmanager
     def removed(self, split: Split) -> Iterator[None]:
-        """Set the grace period of the old release's pods to nothing; the release is the scenario's own."""
+        """Set the grace period of the old release's pods to nothing, and back.
+
+        Nobody waits for pods with the old one again: the release is the scenario's own, and goes with it.
+        """
         name = split.SERVICES[0]
-        deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}}
-        deployment["metadata"] = {"name": name, "namespace": split.namespace}
-        split.kube.merge(deployment, {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 0}}}})
+        deployment = split.kube.get("Deployment", name, namespace=split.namespace)
+        if deployment is None:
+            raise LookupError(f"there is no Deployment {name}")
+        present = deployment["spec"]["template"]["spec"].get("terminationGracePeriodSeconds")
+
+        def set_grace(seconds: int | None) -> None:
+            split.kube.merge(deployment, {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": seconds}}}})
 
         def rolled_out() -> tuple[bool, object]:
             selector = f"app={name}"
@@ -61,5 +69,9 @@ class GracefulTermination:
             ready = status.get("readyReplicas") == status.get("replicas") == found["spec"]["replicas"]
             return ready and set(graces.values()) == {0}, graces
 
-        wait_until(f"every pod of {name} has no grace period", rolled_out, timeout=READY_WITHIN)
-        yield
+        try:
+            set_grace(0)
+            wait_until(f"every pod of {name} has no grace period", rolled_out, timeout=READY_WITHIN)
+            yield
+        finally:
+            set_grace(present)
