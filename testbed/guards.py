@@ -5,12 +5,15 @@ A guard's `removed` is a context manager: inside it the guard is provably off, a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
-from testbed.addons.gatekeeper import ADMIT, WEBHOOK, WEBHOOK_API, Gatekeeper
+from testbed.addons.base import AddOn
+from testbed.addons.gatekeeper import WEBHOOK_API, Gatekeeper
 from testbed.cluster.client import NOT_YET
+from testbed.cluster.embedded import CONTROL_PLANE
 from testbed.platform import Platform
 from testbed.wait import wait_until
 
@@ -67,66 +70,101 @@ class Constraint:
 
 
 class FailClosed:
-    """The webhook's `failurePolicy: Fail`; removed, it is upstream's `Ignore`."""
+    """`failurePolicy: Fail`: where a webhook cannot be asked, the API server refuses. Removed, it is `Ignore`.
+
+    Args:
+        configuration: The name of the ValidatingWebhookConfiguration.
+        webhook: One of its webhooks; by default all of them.
+    """
+
+    def __init__(self, configuration: str, webhook: str = "") -> None:
+        self.configuration = configuration
+        self.webhook = webhook
 
     @contextmanager
     def removed(self, platform: Platform) -> Iterator[None]:
         """Set the policy to Ignore, and back."""
+        kube = platform.cluster.client()
+        present = kube.get("ValidatingWebhookConfiguration", self.configuration, api_version=WEBHOOK_API)
+        if present is None:
+            raise LookupError(f"there is no ValidatingWebhookConfiguration {self.configuration}")
+        present["metadata"] = {"name": self.configuration}
+        loose = copy.deepcopy(present)
+        closed = [
+            one for one in loose["webhooks"] if self.webhook in ("", one["name"]) and one["failurePolicy"] == "Fail"
+        ]
+        if not closed:
+            raise LookupError(f"no webhook {self.webhook} of {self.configuration} fails closed")
+        for webhook in closed:
+            webhook["failurePolicy"] = "Ignore"
         try:
-            self._set(platform, "Ignore")
+            kube.apply(loose)
             yield
         finally:
-            self._set(platform, "Fail")
-
-    @staticmethod
-    def _set(platform: Platform, policy: str) -> None:
-        kube = platform.cluster.client()
-        found = kube.get("ValidatingWebhookConfiguration", WEBHOOK, api_version=WEBHOOK_API)
-        if found is None:
-            raise LookupError(f"there is no {WEBHOOK}")
-        for webhook in found["webhooks"]:
-            if webhook["name"] == ADMIT:
-                webhook["failurePolicy"] = policy
-        found["metadata"] = {"name": WEBHOOK}
-        kube.apply(found)
+            kube.apply(present)
 
 
-class Running:
-    """A component that works; removed, it is stopped."""
+class _Process:
+    """A process of the first cluster that is to work again when the guard is back.
 
-    def __init__(self, role: str) -> None:
+    Args:
+        role: The process: `kube-apiserver`, `gatekeeper-audit`, `tenant-workspace`.
+        of: The add-on whose process it is; none for a part of Kubernetes.
+    """
+
+    def __init__(self, role: str, *, of: type[AddOn] | None = None) -> None:
         self.role = role
+        self.of = of
+
+    def _name(self, platform: Platform) -> str:
+        """Its name on the platform; raises where that has no such process, or not the add-on."""
+        name = platform.cluster.component(self.role)
+        platform.supervisor.component(name)
+        if self.of is not None:
+            platform.addon(self.of)
+        return name
+
+    def _start(self, platform: Platform) -> None:
+        """Start it, and wait until it works."""
+        platform.supervisor.revive(platform.cluster.component(self.role))
+        platform.cluster.wait_api_server()
+        if self.role in CONTROL_PLANE:
+            for addon in platform.addons[platform.cluster.name]:
+                if isinstance(addon, Gatekeeper):
+                    addon.restart()  # after an outage of the API server its watches are late
+        if self.of is not None:
+            platform.addon(self.of).wait_back(self.role)
+
+
+class Running(_Process):
+    """A process that runs; removed, it is stopped before the scenario begins.
+
+    See `Leading` for an operator that is to run and answer its webhooks, and only not to reconcile.
+    """
 
     @contextmanager
     def removed(self, platform: Platform) -> Iterator[None]:
         """Stop it, and start it again."""
-        name = platform.cluster.component(self.role)
-        platform.supervisor.component(name)  # raises where there is none
+        name = self._name(platform)
         try:
             platform.supervisor.stop([name])
             if platform.supervisor.component(name).running:
                 raise RuntimeError(f"{name} could not be stopped")
             yield
         finally:
-            platform.supervisor.revive(name)
+            self._start(platform)
 
 
-class Restarted:
-    """The restart of a component that dies; removed, it stays dead."""
-
-    def __init__(self, role: str) -> None:
-        self.role = role
+class Restarted(_Process):
+    """The restart of a process that dies; removed, it runs until the scenario kills it, and then stays dead."""
 
     @contextmanager
     def removed(self, platform: Platform) -> Iterator[None]:
-        """Switch restarts off, and on again with the component running and the API server ready."""
-        name = platform.cluster.component(self.role)
-        platform.supervisor.component(name)  # raises where there is none
+        """Switch restarts off; then on again, with the process at work."""
+        name = self._name(platform)
         try:
             platform.supervisor.set_restart(name, False)
             yield
         finally:
             platform.supervisor.set_restart(name, True)
-            platform.supervisor.revive(name)
-            platform.cluster.wait_api_server()
-            platform.gatekeeper().restart()
+            self._start(platform)

@@ -25,7 +25,10 @@ OPERATORS: dict[str, type[OperatorAddOn]] = {addon.name: addon for addon in (Ten
 
 
 class Leading:
-    """An operator that leads; removed, another holds its lease: it answers its webhooks and reconciles nothing."""
+    """An operator that leads; removed, another holds its lease: it runs, answers its webhooks, and reconciles nothing.
+
+    See `Running` and `Restarted` in `testbed.guards` for an operator that is away altogether, or dies.
+    """
 
     def __init__(self, operator: str) -> None:
         self.operator = operator
@@ -93,52 +96,6 @@ class Webhooks:
                 manifest["metadata"] = {"name": self.operator}
                 kube.apply(manifest)
             operator.ready()
-
-
-class FailsClosed:
-    """The `failurePolicy: Fail` of an operator's validating webhook; removed, it is `Ignore`."""
-
-    def __init__(self, operator: str) -> None:
-        self.operator = operator
-
-    @contextmanager
-    def removed(self, platform: Platform) -> Iterator[None]:
-        """Set the policy, and set it back."""
-        try:
-            self._set(platform, "Ignore")
-            yield
-        finally:
-            self._set(platform, "Fail")
-
-    def _set(self, platform: Platform, policy: str) -> None:
-        kube = platform.cluster.client()
-        found = kube.get("ValidatingWebhookConfiguration", self.operator, api_version=WEBHOOK_API)
-        if found is None:
-            raise LookupError(f"{self.operator} has no validating webhook")
-        for webhook in found["webhooks"]:
-            webhook["failurePolicy"] = policy
-        found["metadata"] = {"name": self.operator}
-        kube.apply(found)
-
-
-class KeptAlive:
-    """The restart of an operator that dies; removed, it stays dead."""
-
-    def __init__(self, operator: str) -> None:
-        self.operator = operator
-
-    @contextmanager
-    def removed(self, platform: Platform) -> Iterator[None]:
-        """Switch restarts off, and on again with the operator working."""
-        name = platform.cluster.component(self.operator)
-        platform.supervisor.component(name)  # raises where there is none
-        try:
-            platform.supervisor.set_restart(name, False)
-            yield
-        finally:
-            platform.supervisor.set_restart(name, True)
-            platform.supervisor.revive(name)
-            platform.addon(OPERATORS[self.operator]).ready()
 
 
 class Schema:

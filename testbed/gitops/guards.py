@@ -52,47 +52,6 @@ class PushEvents:
             argo.announce()
 
 
-class Restarts:
-    """The restart of one of Argo CD's programs that dies, as Kubernetes restarts a pod; removed, it stays dead."""
-
-    def __init__(self, role: str) -> None:
-        self.role = role
-
-    @contextmanager
-    def removed(self, platform: Platform) -> Iterator[None]:
-        """Switch restarts off, and on again with the program working."""
-        name = platform.cluster.component(self.role)
-        platform.supervisor.component(name)  # raises where there is none
-        try:
-            platform.supervisor.set_restart(name, False)
-            yield
-        finally:
-            platform.supervisor.set_restart(name, True)
-            platform.supervisor.revive(name)
-            platform.addon(ArgoCd).wait_healthy(self.role)
-
-
-class Working:
-    """One of Argo CD's programs that works; removed, it is stopped."""
-
-    def __init__(self, role: str) -> None:
-        self.role = role
-
-    @contextmanager
-    def removed(self, platform: Platform) -> Iterator[None]:
-        """Stop it, and start it again."""
-        name = platform.cluster.component(self.role)
-        platform.supervisor.component(name)  # raises where there is none
-        try:
-            platform.supervisor.stop([name])
-            if platform.supervisor.component(name).running:
-                raise RuntimeError(f"{name} could not be stopped")
-            yield
-        finally:
-            platform.supervisor.revive(name)
-            platform.addon(ArgoCd).wait_healthy(self.role)
-
-
 class ConfinedProject:
     """The AppProject of a tenant as its operator makes it; removed, it allows everything and the operator sleeps."""
 

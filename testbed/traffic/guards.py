@@ -1,45 +1,12 @@
-"""What keeps traffic whole, and how each is taken away for the negative control."""
+"""What keeps traffic whole, and how it is taken away for the negative control."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from testbed.guards import Running
 from testbed.traffic.split import READY_WITHIN, Split
 from testbed.wait import wait_until
-
-
-class ControllerRunning:
-    """A gateway that follows the API; removed, its controller is stopped and the proxy keeps what it has."""
-
-    def __init__(self, role: str = "gateway-controller") -> None:
-        self.role = role
-
-    @contextmanager
-    def removed(self, split: Split) -> Iterator[None]:
-        """Stop the controller, and start it again."""
-        with Running(self.role).removed(split.platform):
-            yield
-
-
-class ControllerRestarted:
-    """The restart of a controller that dies; removed, it stays dead."""
-
-    def __init__(self, role: str = "gateway-controller") -> None:
-        self.role = role
-
-    @contextmanager
-    def removed(self, split: Split) -> Iterator[None]:
-        """Switch restarts off, and on again with the controller running."""
-        name = split.platform.cluster.component(self.role)
-        split.supervisor.component(name)  # raises where there is none
-        try:
-            split.supervisor.set_restart(name, False)
-            yield
-        finally:
-            split.supervisor.set_restart(name, True)
-            split.supervisor.revive(name)
 
 
 class GracefulTermination:
