@@ -12,7 +12,7 @@ from testbed import guards, operator_guards
 from testbed.aws import guards as aws_guards
 from testbed.aws.terragrunt import Terragrunt
 from testbed.errors import UsageError, WaitTimeout
-from testbed.guards import Constraint
+from testbed.guards import Constraint, FailClosed, Restarted
 from testbed.operator_guards import Leading
 
 AT_ONCE = 0.05
@@ -62,6 +62,69 @@ def test_an_operator_that_goes_on_to_lead_has_its_lease_back(monkeypatch: pytest
     with pytest.raises(WaitTimeout), Leading("tenant-workspace").removed(platform):
         pytest.fail("it was taken for removed")
     assert [lease["spec"]["holderIdentity"] for lease in leases] == ["testbed-control", ""]
+
+
+def test_a_webhook_fails_closed_again_after_an_error() -> None:
+    hooks = [{"name": name, "failurePolicy": "Fail"} for name in ("admit", "label")]
+    stored: list[list[str]] = []
+
+    def apply(manifest: dict[str, Any]) -> None:
+        stored.append([hook["failurePolicy"] for hook in manifest["webhooks"]])
+        if len(stored) == 1:
+            raise OSError("the answer was lost")
+
+    kube = SimpleNamespace(apply=apply, get=lambda *_, **__: {"metadata": {"uid": "1"}, "webhooks": hooks})
+    platform: Any = SimpleNamespace(cluster=SimpleNamespace(client=lambda: kube))
+    with pytest.raises(OSError, match="answer was lost"), FailClosed("policies", "admit").removed(platform):
+        pytest.fail("it was taken for removed")
+    assert stored == [["Ignore", "Fail"], ["Fail", "Fail"]]
+
+
+class Machine:
+    """A platform without Gatekeeper that writes down what is asked of its supervisor."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.asked: list[object] = []
+        self.supervisor = self
+        self.cluster = SimpleNamespace(name="main", component=lambda role: f"main-{role}", wait_api_server=self.waited)
+        self.addons: dict[str, list[object]] = {"main": []}
+        self.broken = broken
+
+    def waited(self) -> None:
+        self.asked.append("wait")
+
+    def component(self, name: str) -> None:
+        if name != "main-kube-apiserver":
+            raise LookupError(f"no component named {name}")
+
+    def set_restart(self, _: str, restart: bool) -> None:
+        self.asked.append(restart)
+        if self.broken and not restart:
+            raise OSError("the answer was lost")
+
+    def revive(self, name: str) -> None:
+        self.asked.append(name)
+
+
+def test_restarts_are_on_again_also_without_gatekeeper() -> None:
+    platform: Any = Machine()
+    with Restarted("kube-apiserver").removed(platform):
+        assert platform.asked == [False]
+    assert platform.asked == [False, True, "main-kube-apiserver", "wait"]
+
+
+def test_restarts_are_on_again_after_an_error() -> None:
+    platform: Any = Machine(broken=True)
+    with pytest.raises(OSError, match="answer was lost"), Restarted("kube-apiserver").removed(platform):
+        pytest.fail("it was taken for removed")
+    assert platform.asked == [False, True, "main-kube-apiserver", "wait"]
+
+
+def test_a_process_that_is_not_there_is_refused_and_nothing_changed() -> None:
+    platform: Any = Machine()
+    with pytest.raises(LookupError, match="kube-apisever"), Restarted("kube-apisever").removed(platform):
+        pytest.fail("it was taken for removed")
+    assert platform.asked == []
 
 
 class Attachments:
