@@ -81,6 +81,8 @@ class ToolStatus(BaseModel):
     build_seconds: float | None = None
     """How long its build took, where that is known."""
     go: str | None = None
+    optional: str = ""
+    """What alone needs it; see `Tool.optional`."""
 
 
 class Toolchain:
@@ -125,7 +127,7 @@ class Toolchain:
         """Every tool with its version and whether it is ready. Builds and fetches nothing."""
         rows = []
         for tool in self._tools.values():
-            row = ToolStatus(name=tool.name, version=tool.version, source="missing")
+            row = ToolStatus(name=tool.name, version=tool.version, source="missing", optional=tool.optional)
             if (entry := self.entry(tool)) is not None:
                 row.source = "mirrored" if entry.facts.source == "mirrored" else "cached"
                 row.path, row.build_seconds, row.go = entry.binary, entry.facts.seconds, entry.facts.go

@@ -25,16 +25,19 @@ __all__ = ["app", "build_with_progress"]
 
 @app.command("list")
 def list_tools() -> None:
-    """Show every tool: version, whether it is ready, size, and the time and Go of its build."""
+    """Show every tool: version, whether it is ready, size, and the time and Go of its build.
+
+    `only for` names what alone needs an optional tool, one that `testbed tools build` without names leaves out.
+    """
     toolchain = Toolchain()
-    table = Table("tool", "version", "state", "MB", "build s", "Go", "path")
+    table = Table("tool", "version", "state", "only for", "MB", "build s", "Go", "path")
     table.columns[0].no_wrap = True
     table.columns[-1].overflow = "fold"
     for row in toolchain.status():
         seconds = f"{row.build_seconds:.1f}" if row.build_seconds is not None else ""
         size = f"{row.size / 1e6:.0f}" if row.size else ""
         path = str(row.path or "").removeprefix(f"{toolchain.cache}/")
-        table.add_row(row.name, row.version, row.source, size, seconds, row.go or "", path)
+        table.add_row(row.name, row.version, row.source, row.optional, size, seconds, row.go or "", path)
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
@@ -47,13 +50,28 @@ def list_tools() -> None:
 
 
 @app.command()
-def build(names: Names = None) -> None:
+def build(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Tools by name; without one all that scenarios and tests need.")
+    ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="The optional ones of `testbed tools list`, too: 20 minutes more on two cores."),
+    ] = False,
+) -> None:
     """Make ready what is missing. Ctrl-C is safe: the next call goes on where this one stopped."""
+    if everything and names:
+        raise UsageError("--all takes no names", fix="leave one of the two out")
     toolchain = Toolchain()
     began = time.monotonic()
-    wanted = [tool.name for tool in (toolchain.find(names) if names else toolchain.tools())]
+    chosen = toolchain.find(names) if names else toolchain.tools()
+    wanted = [tool.name for tool in chosen if names or everything or not tool.optional]
     build_with_progress(toolchain, wanted)
-    Console(stderr=True).print(f"{len(wanted)} tools ready in {time.monotonic() - began:.1f} s")
+    console = Console(stderr=True)
+    console.print(f"{len(wanted)} tools ready in {time.monotonic() - began:.1f} s")
+    if left_out := [f"{tool.name} ({tool.optional})" for tool in chosen if tool.name not in wanted]:
+        text = f"left out, as nothing else needs them: {', '.join(left_out)}; --all builds them"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -46,6 +46,8 @@ class Tool(BaseModel):
     """Globs below the module's own folder: upstream manifests that the add-ons install from."""
     seconds: float = Field(default=60, gt=0)
     """About how long a build takes on two cores after the tools above it in the lock; only estimates use it."""
+    optional: str = ""
+    """What alone needs it, where neither scenarios nor tests do: it is built when it is named, or when that runs."""
     version: str = ""
     folder: Path = LOCK
 
@@ -66,7 +68,7 @@ class Tool(BaseModel):
         digest = hashlib.sha256()
         # Without what a tool does not have, so that what was built before these fields existed stays valid.
         unset = {name for name in ("tags", "patches", "parts") if not getattr(self, name)}
-        entry = self.model_dump_json(exclude={"folder", "seconds"} | unset)
+        entry = self.model_dump_json(exclude={"folder", "seconds", "optional"} | unset)
         digest.update("\0".join([entry, *BUILD_FLAGS]).encode())
         for source in sorted(self.folder.iterdir()):
             if source.suffix in {".mod", ".sum", ".go"}:

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from testbed.errors import UsageError
-from testbed.toolchain import Mirror, cli, progress
+from testbed.toolchain import Mirror, cli, load_lock, progress
 
 Run = Callable[..., str]
 
@@ -39,6 +39,29 @@ def test_build_list_and_path(run: Run) -> None:
     assert "other versions" not in listed
     path = run("path", "tiny").strip()
     assert subprocess.run([path], capture_output=True, check=True).stderr == b"v1.2.3 42\n"
+
+
+def test_an_optional_tool_is_built_when_asked_for(run: Run, workshop: Workshop) -> None:
+    workshop.write_tool(extra='optional = "testbed bench"\n')
+    run("build")
+    listed = run("list")
+    assert "missing" in listed
+    assert "testbed bench" in listed
+    with pytest.raises(UsageError, match="--all takes no names"):
+        run("build", "--all", "tiny")
+    run("build", "--all")
+    assert "cached" in run("list")
+    workshop.write_tool()
+    assert "cached" in run("list")  # whether it is optional does not change what is built
+    run("clean")
+    workshop.write_tool(extra='optional = "testbed bench"\n')
+    run("build", "tiny")
+    assert "cached" in run("list")
+
+
+def test_what_is_optional() -> None:
+    optional = {name for name, tool in load_lock().items() if tool.optional}
+    assert optional == {"kwokctl", "envtest-start", "kind", "terraform-provider-aws-full"}
 
 
 def test_mirror_prints_the_pin(run: Run, workshop: Workshop, tmp_path: Path) -> None:
