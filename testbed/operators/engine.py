@@ -76,9 +76,11 @@ class Controller(ABC):
         self.synced = True
 
     def enqueue_all(self) -> None:
-        """Compare every custom resource."""
+        """Compare every custom resource, and those that are gone but still counted as not ready."""
         for body in self.store.all(self.resource):
             self.queue.add(key_of(body))
+        for key in self._not_ready:
+            self.queue.add(key)
 
     async def started(self) -> None:
         """This replica leads now. It begins with what is, so that a restart writes nothing that is there."""
@@ -150,7 +152,7 @@ class Controller(ABC):
                 log.exception("reconciliation failed", extra={"resource": "/".join(filter(None, key))})
                 problem = Problem("InternalError", f"{type(error).__name__}: {error}")
         self._count(key, problem)
-        await self._report(key, problem, status)
+        await self._report(body, problem, status)
 
     def _later(self, key: Key) -> None:
         """Leading lapsed in the middle. Should it come back without a new beginning, this must not be forgotten."""
@@ -170,17 +172,20 @@ class Controller(ABC):
         extra = {"resource": "/".join(filter(None, key)), "reason": problem.reason, "retry_in_seconds": delay}
         log.log(logging.DEBUG if problem.waiting else logging.WARNING, "not ready: %s", problem.message, extra=extra)
 
-    async def _report(self, key: Key, problem: Problem | None, status: dict[str, Any]) -> None:
-        """Write the status if it changed, and an event if the Ready condition did."""
-        namespace, name = key
+    async def _report(self, reconciled: Body, problem: Problem | None, status: dict[str, Any]) -> None:
+        """Write the status if it changed, and an event if the Ready condition did.
+
+        Of the object as it is by now, but for the generation that was reconciled: that may be an older one.
+        """
+        key = namespace, name = key_of(reconciled)
         body = self.store.get(self.resource, name, namespace)
-        if body is None:
+        if body is None or body["metadata"].get("uid") != reconciled["metadata"].get("uid"):
             return
         old = body.get("status") or {}
         before = conditions.ready(body)
         reason, message = (problem.reason, problem.message) if problem else ("Reconciled", "everything is as asked for")
         now = conditions.condition(READY, problem is None, reason, message)
-        generation = int(body["metadata"].get("generation") or 0)
+        generation = int(reconciled["metadata"].get("generation") or 0)
         merged = conditions.merge(old.get("conditions") or [], [now], generation)
         new = old | status | {"observedGeneration": generation, "conditions": merged}
         if new == old:
@@ -189,7 +194,6 @@ class Controller(ABC):
             stored = await self.api.merge(
                 self.resource, name, {"status": new}, namespace=namespace, subresource="status"
             )
-            self.store.put(self.resource, stored)
         except NotLeading:
             self._later(key)
             return
@@ -198,6 +202,10 @@ class Controller(ABC):
                 log.warning("the status could not be written: %s", error, extra={"resource": name})
                 self.queue.failed(key)
             return
+        self.store.put(self.resource, stored)
+        if _asks(stored) != _asks(body):
+            # The answer brought somebody's change before the watch did, which will then find nothing new in it.
+            self.queue.add(key)
         fields = ("status", "reason") if problem is not None and problem.waiting else ("status", "reason", "message")
         if any(before.get(field) != now[field] for field in fields):
             await events.post(self.api, self.name, stored, warning=problem is not None, reason=reason, message=message)

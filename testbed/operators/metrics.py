@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from prometheus_client import Counter, Gauge, Histogram
 
 RECONCILES = Counter("platform_operator_reconcile", "Reconciliations, by their end.", ["controller", "result"])
@@ -44,7 +46,11 @@ class NotReady:
             self._reasons[namespace, name] = reason
             NOT_READY.labels(self._controller, namespace, name, reason).set(1)
 
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Namespace and name of all that are not ready."""
+        return iter(list(self._reasons))
+
     def clear(self) -> None:
         """Forget all: this replica leads no more."""
-        for namespace, name in list(self._reasons):
+        for namespace, name in self:
             self.set(namespace, name, None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from testbed.operators.api import Body
+from testbed.operators.canary.children import CANARY
+from testbed.operators.canary.spec import POLICY
 from testbed.operators.config import Quota, TenantConfig
 from testbed.operators.drift import difference
 from testbed.operators.teams import TeamSpec
@@ -114,3 +116,10 @@ def test_a_further_rule_of_a_network_policy_is_a_difference() -> None:
     wanted = children.guard_rails(TENANT, SPEC, CONFIG)[2][1]
     spec = wanted["spec"] | {"ingress": [*wanted["spec"]["ingress"], {}]}
     assert difference(wanted, wanted | {"spec": spec}) == ".spec.ingress"
+
+
+@pytest.mark.parametrize("kind", ["Canary", "MetricTemplate", "AlertProvider"])
+def test_no_repository_of_a_tenant_brings_its_own_analysis(kind: str) -> None:
+    spec = children.project(TENANT, SPEC, TEAM, CONFIG)["spec"]
+    assert {"group": CANARY.group, "kind": kind} in spec["namespaceResourceBlacklist"]
+    assert POLICY.kind not in {entry["kind"] for entry in spec["namespaceResourceBlacklist"]}  # by which a team asks

@@ -31,8 +31,13 @@ GUARDED_KINDS = [
     ("networking.k8s.io", "NetworkPolicy"),
     ("rbac.authorization.k8s.io", "Role"),
     ("rbac.authorization.k8s.io", "RoleBinding"),
+    ("flagger.app", "Canary"),
+    ("flagger.app", "MetricTemplate"),
+    ("flagger.app", "AlertProvider"),
 ]
-"""What a tenant's repositories may not bring: it would loosen what the platform has set."""
+"""What a tenant's repositories may not bring: it would loosen what the platform has set.
+
+Flagger's kinds, because only a CanaryPolicy keeps an analysis to the platform's minimum."""
 
 
 def quota_of(spec: TenantSpec, config: TenantConfig) -> Quota:
