@@ -73,8 +73,8 @@ class FailClosed:
     """`failurePolicy: Fail`: where a webhook cannot be asked, the API server refuses. Removed, it is `Ignore`.
 
     Args:
-        configuration: The name of the ValidatingWebhookConfiguration.
-        webhook: One of its webhooks; by default all of them.
+        configuration: The name of the configurations of webhooks: of the validating one, and a mutating one if any.
+        webhook: One of their webhooks; by default all of them.
     """
 
     def __init__(self, configuration: str, webhook: str = "") -> None:
@@ -85,23 +85,25 @@ class FailClosed:
     def removed(self, platform: Platform) -> Iterator[None]:
         """Set the policy to Ignore, and back."""
         kube = platform.cluster.client()
-        present = kube.get("ValidatingWebhookConfiguration", self.configuration, api_version=WEBHOOK_API)
-        if present is None:
-            raise LookupError(f"there is no ValidatingWebhookConfiguration {self.configuration}")
-        present["metadata"] = {"name": self.configuration}
+        kinds = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")
+        found = [kube.get(kind, self.configuration, api_version=WEBHOOK_API) for kind in kinds]
+        present = [manifest | {"metadata": {"name": self.configuration}} for manifest in found if manifest is not None]
         loose = copy.deepcopy(present)
         closed = [
-            one for one in loose["webhooks"] if self.webhook in ("", one["name"]) and one["failurePolicy"] == "Fail"
+            webhook
+            for manifest in loose
+            for webhook in manifest["webhooks"]
+            if self.webhook in ("", webhook["name"]) and webhook["failurePolicy"] == "Fail"
         ]
         if not closed:
             raise LookupError(f"no webhook {self.webhook} of {self.configuration} fails closed")
         for webhook in closed:
             webhook["failurePolicy"] = "Ignore"
         try:
-            kube.apply(loose)
+            kube.apply_all(loose)
             yield
         finally:
-            kube.apply(present)
+            kube.apply_all(present)
 
 
 class _Process:

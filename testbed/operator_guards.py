@@ -117,21 +117,22 @@ class Schema:
         for version in loose["spec"]["versions"]:
             anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
             version["schema"]["openAPIV3Schema"] = anything | {"properties": {"status": anything}}
+        kind = manifest["spec"]["names"]["kind"]
         with self.webhooks.removed(platform):
             try:
                 kube.apply(loose)
-                self._wait(kube, accepted=True)
+                self._wait(kube, kind, accepted=True)
                 yield
             finally:
                 kube.apply(manifest)
-                self._wait(kube, accepted=False)
+                self._wait(kube, kind, accepted=False)
 
-    def _wait(self, kube: KubeClient, *, accepted: bool) -> None:
-        probe_object = {"apiVersion": GROUP, "kind": "TenantWorkspace", "metadata": {"name": "testbed-schema-probe"}}
+    def _wait(self, kube: KubeClient, kind: str, *, accepted: bool) -> None:
+        probe_object = {"apiVersion": GROUP, "kind": kind, "metadata": {"name": "testbed-schema-probe"}}
 
         def probe() -> tuple[bool, object]:
             try:
-                kube.create(probe_object | {"spec": {"team": 1}}, dry_run=True)
+                kube.create(probe_object | {"spec": {"team": 1}}, namespace=NAMESPACE, dry_run=True)
             except Refused as refusal:
                 return not accepted, refusal.reason
             return accepted, "accepted"

@@ -66,14 +66,15 @@ def test_an_operator_that_goes_on_to_lead_has_its_lease_back(monkeypatch: pytest
 
 def test_a_webhook_fails_closed_again_after_an_error() -> None:
     hooks = [{"name": name, "failurePolicy": "Fail"} for name in ("admit", "label")]
+    there = {"ValidatingWebhookConfiguration": {"metadata": {"uid": "1"}, "webhooks": hooks}}
     stored: list[list[str]] = []
 
-    def apply(manifest: dict[str, Any]) -> None:
-        stored.append([hook["failurePolicy"] for hook in manifest["webhooks"]])
+    def apply_all(manifests: list[dict[str, Any]]) -> None:
+        stored.extend([hook["failurePolicy"] for hook in manifest["webhooks"]] for manifest in manifests)
         if len(stored) == 1:
             raise OSError("the answer was lost")
 
-    kube = SimpleNamespace(apply=apply, get=lambda *_, **__: {"metadata": {"uid": "1"}, "webhooks": hooks})
+    kube = SimpleNamespace(apply_all=apply_all, get=lambda kind, *_, **__: there.get(kind))
     platform: Any = SimpleNamespace(cluster=SimpleNamespace(client=lambda: kube))
     with pytest.raises(OSError, match="answer was lost"), FailClosed("policies", "admit").removed(platform):
         pytest.fail("it was taken for removed")
