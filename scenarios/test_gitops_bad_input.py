@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from testbed.addons.argo_cd import ArgoCd
 from testbed.errors import WaitTimeout
 from testbed.gitops import workload
 from testbed.gitops.applications import GitOps
 from testbed.gitops.components import CONTROLLER
-from testbed.gitops.guards import Working
+from testbed.guards import Running
 from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.ports import LOOPBACK, free_ports
@@ -53,7 +54,7 @@ def unreachable(_: GitOps) -> dict[str, Any]:
     return {"repoURL": f"http://{LOOPBACK}:{port}/shop.git", "path": ".", "targetRevision": "main"}
 
 
-@pytest.mark.scenario(guard=Working(CONTROLLER))
+@pytest.mark.scenario(guard=Running(CONTROLLER, of=ArgoCd))
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -86,7 +87,7 @@ def test_bad_input_is_named(
     assert not platform.cluster.client().list("Deployment", namespace=namespace, api_version="apps/v1")
 
 
-@pytest.mark.scenario(guard=Working(CONTROLLER))
+@pytest.mark.scenario(guard=Running(CONTROLLER, of=ArgoCd))
 def test_half_a_deployment_is_named(
     platform: Platform, gitops: GitOps, guard: str, namespace: str, sla: SlaRecorder
 ) -> None:
