@@ -29,7 +29,7 @@ def test_foreign_repository_cannot_push_an_image(
     assert pipelines.registry.tags(SERVICE) == [tag]
     assert pipelines.registry.config(f"{SERVICE}:{tag}")["config"]["Entrypoint"] == [f"/usr/bin/{SERVICE}"]
     assert pipelines.deployments() == [f"Deploy {SERVICE} {tag} to dev"]
-    assert f"tag: {tag}\n" in pipelines.values()
+    assert f'tag: "{tag}"\n' in pipelines.values()
     calls = aws.trail.events(SHARED_SERVICES, after=mark)
     assert [(event.name, event.credential) for event in calls] == [
         ("AssumeRoleWithWebIdentity", "web identity"),

@@ -29,7 +29,7 @@ from testbed.wait import wait_until
 SERVICE = "orders"
 GIT_SERVER = "ci-git-server"
 VALUES = f"services/{SERVICE}/dev/values.yaml"
-FIRST = f"image:\n  repository: 210000000003.dkr.ecr.eu-west-1.amazonaws.com/{SERVICE}\n  tag: none\n"
+FIRST = f'image:\n  repository: 210000000003.dkr.ecr.eu-west-1.amazonaws.com/{SERVICE}\n  tag: "none"\n'
 AUTHOR = {f"GIT_{role}_{what}": "dana@example.com" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 

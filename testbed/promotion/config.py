@@ -83,7 +83,7 @@ class Settings(_Strict):
     branch: str = "main"
     git_config: dict[str, str] = {}
     """Further configuration for git, such as `http.extraHeader`; never logged."""
-    values: str = "services/{service}/values-{environment}.yaml"
+    values: str = "services/{service}/{environment}/values.yaml"
     """The file with a service's tag in an environment."""
     tag: str = "image.tag"
     """Where in it the tag is."""

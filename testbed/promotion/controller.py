@@ -162,6 +162,11 @@ class Controller:
         before = self._release(there, releases)
         if before is not None and releases.index(before) > releases.index(release):
             return step("held", f"{target.name} has {before} already, which is newer", release)
+        if any(
+            source_commit == release.commit for _, source_commit in self.repository.promotions(service, target.name)
+        ):
+            # What is there now came after it, by somebody's hand: most likely a `git revert` in an incident.
+            return step("held", f"it was in {target.name} and was taken back there; release anew", release)
         now = self._clock()
         health = self._health.of(service, source.name, release.tag)
         if not health.healthy:

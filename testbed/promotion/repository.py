@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 from ruamel.yaml import YAML
-from ruamel.yaml.scalarstring import ScalarString
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, ScalarString
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
 
 from testbed.errors import TestbedError
@@ -172,7 +172,7 @@ class Repository:
         return found if isinstance(found, str) and found else None
 
     def _written(self, text: str, tag: str) -> str:
-        """The same file with another tag; comments and order stay."""
+        """The same file with another tag; comments, order and quotes stay; a tag has quotes."""
         editor = YAML()
         editor.preserve_quotes = True
         editor.width = 4096
@@ -181,7 +181,9 @@ class Repository:
         *parents, last = self.settings.tag.split(".")
         for key in parents:
             place = place[key]
-        place[last] = type(place[last])(tag) if isinstance(place[last], ScalarString) else tag
+        # Quoted as it was, else quoted: what reads it, Helm, takes more for numbers than this library does.
+        quoted = type(place[last]) if isinstance(place[last], ScalarString) else DoubleQuotedScalarString
+        place[last] = quoted(tag)
         output = io.StringIO()
         editor.dump(document, output)
         return output.getvalue()

@@ -38,6 +38,11 @@ def values_path(service: str, environment: str) -> str:
     return f"services/{service}/{environment}/values.yaml"
 
 
+def tag_values(tag: str) -> str:
+    """The text of a values file with a tag."""
+    return f'image:\n  tag: "{tag}"\n'
+
+
 class Stage:
     """The environments and the promoter.
 
@@ -79,7 +84,7 @@ class Stage:
             shared = {"team": service, "costCenter": "cc-1042", "priorityClassName": "", "replicas": 1, "env": env}
             files[f"services/{service}/values.yaml"] = yaml.safe_dump(shared | {"image": {"repository": self.image}})
             for environment in ENVIRONMENTS:
-                files[values_path(service, environment)] = f"image:\n  tag: {FIRST_TAG}\n"
+                files[values_path(service, environment)] = tag_values(FIRST_TAG)
         return files
 
     def namespace(self, service: str) -> str:
@@ -176,7 +181,7 @@ class Stage:
 
     def release(self, service: str, tag: str, environment: str = "dev", who: Repository | None = None) -> str:
         """Commit a tag, as the pipeline does; returns the commit."""
-        values = {values_path(service, environment): f"image:\n  tag: {tag}\n"}
+        values = {values_path(service, environment): tag_values(tag)}
         return (who or self.repository).commit(f"Deploy {service} {tag} to {environment}", values)
 
     def tag(self, service: str, environment: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from testbed.errors import TestbedError
 from testbed.gitops.charts import built, rendered
@@ -122,3 +123,31 @@ def test_services_render_with_their_tags(tools: Toolchain, values: Path) -> None
 def test_a_service_without_a_team_is_refused(tools: Toolchain) -> None:
     with pytest.raises(TestbedError, match="team is required"):
         rendered(tools, SERVICE, {"environment": "dev", "costCenter": "cc-1000"})
+
+
+@pytest.mark.parametrize("shared", sorted((INFRA_APPS / "services").glob("*/values.yaml")), ids=lambda p: p.parent.name)
+def test_a_tag_is_one_environments(shared: Path) -> None:
+    """In the shared file, one bump would be in production at once, past gate and approval."""
+    assert "tag" not in yaml.safe_load(shared.read_text())["image"]
+    for values in (path for path in services() if path.parent.parent == shared.parent):
+        assert isinstance(yaml.safe_load(values.read_text())["image"]["tag"], str), values
+
+
+@pytest.mark.parametrize("tag", ["123456789012", "123456789e12", "012345670123"])
+def test_a_tag_of_digits_is_kept_or_refused(tools: Toolchain, tmp_path: Path, tag: str) -> None:
+    shared, values = INFRA_APPS / "services" / "orders" / "values.yaml", tmp_path / "values.yaml"
+    values.write_text(f'image: {{tag: "{tag}"}}\n')
+    (deployment,) = (
+        m
+        for m in rendered(tools, SERVICE, {"environment": "dev"}, (shared, values), "orders")
+        if m["kind"] == "Deployment"
+    )
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f".com/orders:{tag}")
+    values.write_text(f"image: {{tag: {tag}}}\n")
+    with pytest.raises(TestbedError, match=r"image\.tag is a number .*, not a string: quote it"):
+        rendered(tools, SERVICE, {"environment": "dev"}, (shared, values), "orders")
+
+
+def test_a_service_without_a_tag_is_refused(tools: Toolchain) -> None:
+    with pytest.raises(TestbedError, match=r"image\.tag is required"):
+        rendered(tools, SERVICE, {"environment": "dev"}, (INFRA_APPS / "services" / "orders" / "values.yaml",))

@@ -47,9 +47,16 @@ class Developer:
 
     def set(self, tag: str, environment: str = "dev", service: str = "orders") -> str:
         self.git("pull", "--quiet", "--rebase", "origin", "main")
-        path = self.folder / "services" / service / f"values-{environment}.yaml"
+        path = self.folder / "services" / service / environment / "values.yaml"
         path.write_text(VALUES.format(tag=tag))
         self.git("commit", "--quiet", "--all", f"--message={service} {tag} in {environment}")
+        self.git("push", "--quiet", "origin", "HEAD:main")
+        return self.git("rev-parse", "HEAD")
+
+    def take_back(self, commit: str = "FETCH_HEAD") -> str:
+        """`git revert` of a commit, by default the last one; returns the new one."""
+        self.git("pull", "--quiet", "--rebase", "origin", "main")
+        self.git("revert", "--no-edit", commit)
         self.git("push", "--quiet", "origin", "HEAD:main")
         return self.git("rev-parse", "HEAD")
 
@@ -64,9 +71,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     developer.git("remote", "add", "origin", "../infra-apps.git")
     for service in ("orders", "payments"):
         place = developer.folder / "services" / service
-        place.mkdir(parents=True)
         for environment in ENVIRONMENTS:
-            (place / f"values-{environment}.yaml").write_text(VALUES.format(tag="1.0.0"))
+            (place / environment).mkdir(parents=True)
+            (place / environment / "values.yaml").write_text(VALUES.format(tag="1.0.0"))
     developer.git("add", "--all")
     developer.git("commit", "--quiet", "--message=begin")
     developer.git("push", "--quiet", "origin", "HEAD:main")

@@ -57,6 +57,19 @@ def test_commit_changes_one_line(promoter: Promoter, developer: Developer) -> No
     assert changed == ['-  tag: "1.0.0"  # the pipeline writes it', '+  tag: "1.1.0"  # the pipeline writes it']
 
 
+def test_tag_of_digits_is_quoted(promoter: Promoter, developer: Developer) -> None:
+    """Unquoted it would be a number for Helm; also where somebody took the quotes away."""
+    path = developer.folder / "services/orders/staging/values.yaml"
+    path.write_text("image: {tag: 1.0.0}\n")
+    developer.git("commit", "--quiet", "--all", "--message=less to type")
+    developer.git("push", "--quiet", "origin", "HEAD:main")
+    developer.set("123456789e12")
+    promoter.settle()
+    assert promoter.tags()[:2] == ["123456789e12"] * 2
+    developer.git("fetch", "--quiet")
+    assert developer.git("show", f"origin/main:{path.relative_to(developer.folder)}") == 'image: {tag: "123456789e12"}'
+
+
 def test_ill_environment_holds_even_what_is_approved(promoter: Promoter, developer: Developer) -> None:
     developer.set("1.1.0")
     promoter.settle()
@@ -92,6 +105,41 @@ def test_revert_in_dev_goes_forward(promoter: Promoter, developer: Developer) ->
     assert promoter.tags() == ["1.0.0", "1.0.0", "1.0.0"]
 
 
+def test_revert_in_staging_stays(promoter: Promoter, developer: Developer) -> None:
+    """Dev is well, so nothing else would stop the promoter from putting it there again at its next look."""
+    developer.set("1.1.0")
+    promoter.settle()
+    developer.take_back()
+    promoter.settle()
+    promoter.restarted().settle()
+    assert promoter.tags() == ["1.1.0", "1.0.0", "1.0.0"]
+    step = promoter.step("staging")
+    assert (step["state"], step["why"]) == ("held", "it was in staging and was taken back there; release anew")
+    assert promoter.step("production")["state"] == "even"
+
+    developer.set("1.2.0")
+    promoter.settle()
+    assert promoter.tags() == ["1.2.0", "1.2.0", "1.0.0"]
+    developer.set("1.1.0")  # the one that was taken back, released anew: a revert in dev
+    promoter.settle()
+    assert promoter.tags() == ["1.1.0", "1.1.0", "1.0.0"]
+
+
+def test_revert_in_production_stays(promoter: Promoter, developer: Developer) -> None:
+    developer.set("1.1.0")
+    promoter.settle()
+    approve(promoter)
+    promoter.settle()
+    back = developer.take_back()
+    promoter.settle()
+    assert promoter.tags() == ["1.1.0", "1.1.0", "1.0.0"]
+    assert "taken back there" in promoter.step("production")["why"]
+    developer.take_back(back)  # somebody thinks better of it: no release is needed for that
+    promoter.settle()
+    assert promoter.tags() == ["1.1.0"] * 3
+    assert promoter.step("production")["state"] == "even"
+
+
 def test_older_never_replaces_newer(promoter: Promoter, developer: Developer) -> None:
     developer.set("1.1.0")
     promoter.settle()
@@ -112,7 +160,7 @@ def test_tag_that_never_was_in_dev_stays(promoter: Promoter, developer: Develope
 
 
 def test_broken_values_file_is_held(promoter: Promoter, developer: Developer) -> None:
-    path = developer.folder / "services/orders/values-dev.yaml"
+    path = developer.folder / "services/orders/dev/values.yaml"
     path.write_text("image: [\n")
     developer.git("commit", "--quiet", "--all", "--message=oops")
     developer.git("push", "--quiet", "origin", "HEAD:main")
