@@ -49,6 +49,7 @@ pytest_plugins = [
     "testbed.promotion.fixtures",
     "testbed.rollouts.fixtures",
     "testbed.traffic.fixtures",
+    "testbed.workers",
 ]
 __all__ = ["cost_tags", "guard", "namespace", "platform", "sla"]
 _rows: list[Row] = []

@@ -21,7 +21,6 @@ from testbed.rollouts.release import Release
 from testbed.showing import shown
 from testbed.supervisor import Supervisor
 
-pytest_plugins = ["testbed.workers"]
 MARKER = "releases"
 CAMPAIGN = pytest.StashKey[Campaign]()
 NEEDS = ("workloads", "gateway", "prometheus", "alertmanager", "flagger", "canary-policy")
