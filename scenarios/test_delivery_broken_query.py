@@ -23,6 +23,7 @@ def test_a_query_that_does_not_parse_is_said_to_be(guard: str, rollout: Outcome,
     failed = rollout.heard("Metric query failed")
     if failed is not None:
         assert "parse error" in failed
+        assert rollout.warned("parse error"), "no event on the Canary tells the team why"
         sla.record("rollback-without-data", rollout.first("Failed") - rollout.exposed())
         assert (rollout.phase, rollout.primary, rollout.weights()) == ("Failed", BEFORE, [10])
         raise Incident(f"a good release was rolled back for a query that nobody had tested: {failed}")

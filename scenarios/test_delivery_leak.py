@@ -36,6 +36,7 @@ def test_a_release_that_leaks_memory_is_rolled_back(guard: str, rollout: Outcome
         assert still, "no user meets it any more, so nothing is left there"
         raise Incident(f"{still} requests failed in 20 s, a minute after the version began to leak: it is left there")
     assert (rollout.phase, rollout.primary) == ("Failed", BEFORE)
-    assert rollout.heard("updated replicas are available") is not None
+    assert rollout.heard("failed checks threshold reached") is None, "it was the checks that rolled it back"
+    assert rollout.heard("updated replicas are available", since=flipped) is not None, "no pod was found unavailable"
     assert rollout.intervals[-1].failed == 0
     sla.record("crashing-rolled-back", rollout.first("Failed") - flipped)

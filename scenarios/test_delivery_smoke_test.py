@@ -29,4 +29,5 @@ def test_a_failing_smoke_test_stops_the_release_before_any_traffic(
         raise Incident(f"{met} requests of users failed on a version that no smoke test had seen")
     assert (rollout.answers(AFTER), rollout.weights(), rollout.load.lost) == (0, [], 0)
     assert rollout.heard("pre-rollout check smoke-test failed") is not None
+    assert rollout.warned("pre-rollout check smoke-test failed"), "no event on the Canary tells the team why"
     sla.record("smoke-test-stops", rollout.first("Failed") - rollout.released)

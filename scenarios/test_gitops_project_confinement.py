@@ -1,4 +1,4 @@
-"""A tenant tries to deploy what is not his: into another namespace, cluster-wide, from a foreign repository."""
+"""A tenant tries to deploy what is not his: elsewhere, cluster-wide, from a foreign repository, an analysis of his."""
 
 from __future__ import annotations
 
@@ -28,6 +28,18 @@ ROLE: Manifest = {
     "metadata": {"name": TENANT},
     "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list"]}],
 }
+# It says what a CanaryPolicy never would: all traffic at once, and nothing is measured.
+CANARY: Manifest = {
+    "apiVersion": "flagger.app/v1beta1",
+    "kind": "Canary",
+    "metadata": {"name": "unmeasured"},
+    "spec": {
+        "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "unmeasured"},
+        "service": {"port": 80},
+        "skipAnalysis": True,
+        "analysis": {"interval": "1s", "threshold": 1, "maxWeight": 100, "stepWeight": 100},
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +64,9 @@ def repositories(platform: Platform) -> Iterator[dict[str, Repository]]:
         (OWN, CONFIG, False, "do not match any of the allowed destinations in project"),
         (OWN, ROLE, True, "ClusterRole is not permitted in project"),
         (FOREIGN, CONFIG, True, "is not permitted in project"),
+        pytest.param(OWN, CANARY, True, "Canary is not permitted in project", marks=pytest.mark.needs("flagger-crds")),
     ],
-    ids=["other-namespace", "cluster-scoped", "foreign-repository"],
+    ids=["other-namespace", "cluster-scoped", "foreign-repository", "own-analysis"],
 )
 def test_an_application_cannot_leave_its_project(
     platform: Platform,

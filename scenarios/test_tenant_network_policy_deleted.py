@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections.abc import Iterator
 
 import pytest
 from filelock import FileLock
 
-from testbed.cluster import Refused
+from testbed.cluster import Manifest, Refused
 from testbed.errors import WaitTimeout
 from testbed.incident import Incident
 from testbed.operator_guards import Leading
@@ -80,9 +79,34 @@ def test_the_network_policy_is_back(
     wait_until("an event tells of it", lambda: (healed(tenancy) > before, tenancy.events(NAME)), timeout=5)
 
 
-def tampered(tenancy: Tenancy) -> list[str]:
-    """What lets a viewer write, or the quota pass."""
+def replace(tenancy: Tenancy, manifest: Manifest) -> Manifest:
+    """Delete an object of the tenant and make another of its name; returns it as the API server stored it.
+
+    The operator may be faster with its own, which is deleted again: only a create that was accepted is tampering.
+    """
+    kube, kind, name = tenancy.kube, manifest["kind"], manifest["metadata"]["name"]
+    stored: Manifest = {}
+
+    def made() -> tuple[bool, object]:
+        kube.delete(kind, name, namespace=NAME, api_version=manifest["apiVersion"])
+        try:
+            stored.update(kube.create(manifest, namespace=NAME))
+        except Refused as refusal:
+            return False, refusal.reason
+        return True, "made"
+
+    wait_until(f"somebody's own {kind} {name} is in place", made, timeout=10, every=0.01)
+    return stored
+
+
+def loosened(tenancy: Tenancy, made: list[Manifest]) -> list[str]:
+    """What of somebody's own objects is there still, and what it allows."""
     kube, found = tenancy.kube, []
+    for manifest in made:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        live = kube.get(kind, name, namespace=NAME, api_version=manifest["apiVersion"])
+        if live is None or live["metadata"]["uid"] == manifest["metadata"]["uid"]:
+            found.append(f"{kind} {name} is {'gone' if live is None else 'the one that somebody made'}")
     if kube.allowed("joe", "payments-viewers", "create", "pods", "", NAME):
         found.append("a viewer may create pods")
     quota = kube.get("ResourceQuota", POLICY, namespace=NAME, api_version="v1")
@@ -96,7 +120,6 @@ def test_what_cannot_be_updated_is_made_again(
     platform: Platform, tenancy: Tenancy, guard: str, sla: SlaRecorder
 ) -> None:
     """Given a tenant, when its binding gets another role and its quota a scope, then both are as they were."""
-    kube = tenancy.kube
     rbac = "rbac.authorization.k8s.io"
     metadata = {"name": "tenant-viewer", "namespace": NAME}
     binding = {"apiVersion": f"{rbac}/v1", "kind": "RoleBinding", "metadata": metadata}
@@ -104,14 +127,13 @@ def test_what_cannot_be_updated_is_made_again(
     binding["subjects"] = [{"apiGroup": rbac, "kind": "Group", "name": "payments-viewers"}]
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": POLICY, "namespace": NAME}}
     quota["spec"] = {"hard": {"pods": "500"}, "scopes": ["BestEffort"]}
-    for manifest in (binding, quota):  # neither can be updated so: one deletes it and makes another of its name
-        name, version = manifest["metadata"]["name"], manifest["apiVersion"]
-        kube.delete(manifest["kind"], name, namespace=NAME, api_version=version)
-        with contextlib.suppress(Refused):  # the operator may be faster
-            kube.create(manifest, namespace=NAME)
+    made = [replace(tenancy, manifest) for manifest in (binding, quota)]  # neither can be updated so
+    assert (made[0]["roleRef"]["name"], made[1]["spec"]["scopes"]) == ("tenant-developer", ["BestEffort"])
     try:
         with sla.within("guard-rails-back") as limit:
-            wait_until("role and quota are as they were", lambda: (not (f := tampered(tenancy)), f), timeout=limit)
+            wait_until(
+                "role and quota are as they were", lambda: (not (f := loosened(tenancy, made)), f), timeout=limit
+            )
     except WaitTimeout as still:
         raise Incident(f"the tenant's rules stay loosened: {still.why}") from None
     assert tenancy.missing(NAME) == []

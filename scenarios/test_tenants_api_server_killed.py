@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,19 +14,40 @@ from testbed.guards import Restarted
 from testbed.incident import Incident
 from testbed.operator_guards import Leading
 from testbed.platform import Platform
+from testbed.report.verdicts import GUARD_ON
 from testbed.sla import SlaRecorder
 from testbed.tenancy import Tenancy
 
 
+@pytest.fixture
+def names(platform: Platform) -> Iterator[list[str]]:
+    """Names of workspaces, which are deleted afterwards.
+
+    To be asked for before `guard`: in the control only its end brings the API server back.
+    """
+    made = [f"outage-{uuid.uuid4().hex[:8]}" for _ in range(20)]
+    yield made
+    Tenancy(platform.cluster.client()).discard(made)
+
+
+@pytest.fixture
+def watches(platform: Platform, guard: str) -> Iterator[None]:
+    """Afterwards Gatekeeper watches again, which it does not by itself after an outage; the next scenario needs it."""
+    yield
+    if guard == GUARD_ON:  # the control's guard does it at its own end, once there is an API server
+        platform.gatekeeper().restart()
+
+
 @pytest.mark.needs("gatekeeper", "tenant-workspace", "control-plane-faults")
 @pytest.mark.scenario(guard=Restarted("kube-apiserver"))
-def test_tenants_are_made_after_an_api_outage(platform: Platform, guard: str, sla: SlaRecorder) -> None:
+def test_tenants_are_made_after_an_api_outage(
+    platform: Platform, names: list[str], guard: str, watches: None, sla: SlaRecorder
+) -> None:
     """Given twenty workspaces in the making, when the API server is killed, then all are whole in the end."""
     tenancy = Tenancy(platform.cluster.client())
     component = platform.cluster.component(platform.addon(TenantWorkspace).role())
     before = platform.supervisor.component(component)
     tenancy.team("payments")
-    names = [f"outage-{uuid.uuid4().hex[:8]}" for _ in range(20)]
     with Leading("tenant-workspace").removed(platform):
         for name in names:  # so that all of them begin at once
             tenancy.submit(name, "payments")
@@ -44,6 +66,3 @@ def test_tenants_are_made_after_an_api_outage(platform: Platform, guard: str, sl
     assert [name for name in names if tenancy.missing(name)] == []
     after = platform.supervisor.component(component)
     assert (after.pid, after.restarts) == (before.pid, before.restarts)  # no crash loop: it did not even restart
-    tenancy.discard(names)
-    # Gatekeeper's watches do not recover from an outage by themselves; the next scenario needs them.
-    platform.gatekeeper().restart()

@@ -12,18 +12,11 @@ from testbed.aws.accounts import ACCOUNTS
 from testbed.aws.cloud import Cloud
 from testbed.aws.guards import Line, PinnedAccounts
 from testbed.aws.terragrunt import Result, Terragrunt
-from testbed.aws.trail import Event
 from testbed.incident import Incident
 from testbed.sla import SlaRecorder
 
 BEFORE = Path(__file__).parents[1] / "fixtures" / "incidents" / "wrong-account"
 MEANT, SHELL = "sandbox", "staging"
-
-
-def changes(events: list[Event]) -> list[str]:
-    """What changed state, less the lock of a state file: that is taken before a provider is asked anything."""
-    lock = ".tflock"
-    return [str(e) for e in events if e.changes_state and not str(e.parameters.get("Key", "")).endswith(lock)]
 
 
 def destroy(infra: Terragrunt, meant: str, shell: str, component: str = "vpc") -> Result:
@@ -54,7 +47,7 @@ def test_destroy_meant_for_sandbox_is_refused_for_staging(
         raise Incident(f"staging's VPC is gone:\n{result.output[-600:]}")
     assert result.code != 0
     assert "Cannot assume IAM Role" in result.output, result.output
-    assert changes(aws.trail.events(after=mark)) == []
+    assert aws.trail.changes(after=mark) == []
     assert after == before
     infra_cloud.destroy("staging", "vpc", staging)
 
@@ -76,7 +69,7 @@ def test_allowed_account_ids_alone_refuse(
         raise Incident(f"staging's VPC is gone:\n{result.output[-600:]}")
     assert result.code != 0
     assert "AWS account ID not allowed" in result.output, result.output
-    assert changes(aws.trail.events(after=mark)) == []
+    assert aws.trail.changes(after=mark) == []
     assert after == before
     infra.destroy("staging", "vpc", staging)
 
@@ -121,6 +114,6 @@ def test_every_wrong_pairing_is_refused(aws: Cloud, infra_cloud: Terragrunt, gua
     for pair, result in results.items():
         assert result.code != 0, pair
         assert "Cannot assume IAM Role" in result.output, (pair, result.output)
-    assert changes(aws.trail.events(after=mark)) == []
+    assert aws.trail.changes(after=mark) == []
     with ThreadPoolExecutor(max_workers=2) as pool:
         list(pool.map(lambda account: infra_cloud.destroy(account, "vpc-only", admins[account]), ACCOUNTS))

@@ -250,7 +250,10 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For a program.")] = False,
 ) -> None:
-    """Say what this machine has, what is missing and how to get it. Exit code 0: the scenarios can run here."""
+    """Say what this machine has, what is missing and how to get it.
+
+    Exit code 0: every scenario can run here. 1: all or some cannot, and the last lines say which.
+    """
     from testbed.doctor.examination import examine, ready, render, render_json
 
     checks = examine(network=network)

@@ -26,11 +26,13 @@ from testbed.showing import shown
 from testbed.sla import SlaRecorder, load_slas
 from testbed.toolchain import Toolchain
 from testbed.toolchain.cli import build_with_progress
-from testbed.unguarded import noted, refuse_unguarded
+from testbed.unguarded import refuse_unguarded, taken_away
 
-EVIDENCE = "evidence"
 STRICT = "--testbed-strict"
 TOLD = pytest.StashKey[set[str]]()
+KEPT = pytest.StashKey[PlatformSpec]()
+FAILED = pytest.StashKey[dict[str, str]]()
+"""The lanes whose platform did not come up, and why."""
 COST_TAGS = {"cost-center": "cc-1042", "team": "platform", "environment": "sandbox"}
 
 
@@ -70,14 +72,18 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     config = request.config
     lane: str = getattr(request, "param", lanes.CORE)
     keep = bool(config.getoption("--testbed-keep"))
+    kept = config.getoption("--testbed-use")
     try:
-        spec = wanted(request.session, lane)
-        kept = config.getoption("--testbed-use")
-        found, lock = _kept(kept, spec) if kept else _own(config, spec, lane)
-    except TestbedError as error:
-        # Every scenario would only repeat it.
+        found, lock = _kept(kept) if kept else _own(config, wanted(request.session, lane), lane, keep=keep)
+    except UsageError as error:
+        # The input was wrong: every scenario would only repeat it.
         request.session.shouldfail = f"there is no platform to test on: {error.what}"
         raise
+    except TestbedError as error:
+        config.stash.setdefault(FAILED, {})[lane] = str(error.what)  # other lanes have platforms of their own
+        raise
+    if kept:
+        found.supervisor.lease()
     yield found
     if kept:
         found.supervisor.release()
@@ -87,27 +93,20 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
         leave(found, lock)
 
 
-def _kept(name: str, spec: PlatformSpec) -> tuple[Platform, Path]:
-    """A platform that `testbed up` left running, if it has what is needed."""
+def _kept(name: str) -> tuple[Platform, Path]:
+    """A platform that `testbed up` left running, and its lock file. Raises `UsageError` where there is none."""
     folder = kept_folder(name)
     found = Platform.attach(folder, Toolchain())
     if found is None:
         raise UsageError(f"no platform {name!r} is running", fix=f"start it with `testbed up --name {name}`")
-    lacking = sorted(set(spec.addons) - set(found.spec.addons))
-    lacking += sorted({one.name for one in spec.clusters[1:]} - found.clusters.keys())
-    if lacking:
-        raise UsageError(
-            f"the platform {name!r} lacks {', '.join(lacking)}",
-            why="the chosen scenarios need it",
-            fix=f"`testbed down --name {name}`, then `testbed up --name {name}` with it; or choose other scenarios",
-        )
-    found.supervisor.lease()
     return found, folder.with_suffix(".lock")
 
 
-def _own(config: pytest.Config, spec: PlatformSpec, lane: str) -> tuple[Platform, Path]:
+def _own(config: pytest.Config, spec: PlatformSpec, lane: str, *, keep: bool) -> tuple[Platform, Path]:
     """A platform of this run's own; the first worker brings it up, the others join."""
     folder, lock = run_folder("run", lane)
+    if keep:  # under a name that the commands know
+        folder = kept_folder(folder.name.removeprefix("run-"))
     toolchain = Toolchain()
     with FileLock(lock):
         found = Platform.attach(folder, toolchain)
@@ -120,9 +119,32 @@ def _own(config: pytest.Config, spec: PlatformSpec, lane: str) -> tuple[Platform
             return Platform.up(spec, folder, toolchain, _say), lock
 
 
+def refuse_early(item: pytest.Item) -> None:
+    """Before anything of a test is set up: it cannot run here, or its platform is known not to come up."""
+    if (lane := lanes.lane_of(item)) in (failed := item.config.stash.get(FAILED, {})) and lane is not None:
+        pytest.fail(f"there is no platform for the lane {lane}: {failed[lane]}", pytrace=False)
+    if item.get_closest_marker("needs") is None:
+        return
+    name = item.config.getoption("--testbed-use")
+    if not name:
+        refuse_unmet(item, configured(item.config))
+        return
+    if KEPT not in item.config.stash:
+        try:
+            item.config.stash[KEPT] = _kept(name)[0].spec
+        except UsageError as error:
+            item.session.shouldfail = f"there is no platform to test on: {error.what}"
+            raise
+    _skip(item, needs.missing(item, item.config.stash[KEPT]))
+
+
 def refuse_unmet(item: pytest.Item, spec: PlatformSpec) -> None:
     """Skip a test whose needs the platform cannot meet, or fail it where skipping would hide that."""
-    if reason := needs.unmet(item, spec):
+    _skip(item, needs.unmet(item, spec))
+
+
+def _skip(item: pytest.Item, reason: str) -> None:
+    if reason:
         if item.config.getoption(STRICT):
             pytest.fail(f"{reason} ({STRICT})", pytrace=False)
         pytest.skip(reason)
@@ -147,7 +169,7 @@ def guard(request: pytest.FixtureRequest) -> Iterator[str]:
             yield GUARD_ON
             return
         protection: Guard = marker.kwargs["guard"]
-        with noted(subject.supervisor.folder, request.node.name), protection.removed(subject):
+        with taken_away(protection.removed(subject), subject.supervisor.folder, request.node.name):
             yield request.param
 
 
@@ -162,6 +184,8 @@ def tell_fidelity(item: pytest.Item, subject: Any) -> None:
         if lane not in told:
             told.add(lane)
             facts = {"lane": lane, "warm": subject.warm, "timings": subject.timings}
+            if item.config.getoption("--testbed-keep"):
+                facts["kept"] = subject.supervisor.folder.name.removeprefix("kept-")
             record(item, "platform", json.dumps(facts | {"fidelity": [p.model_dump() for p in subject.fidelity()]}))
     record(item, "fidelity", json.dumps([f"{part.part}: {part.simulated}" for part in parts if part.simulated]))
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 import pytest
 
-from testbed.addons import ADDONS
+from testbed.addons import ADDONS, addon_classes
 from testbed.cluster import CAPABILITIES, ClusterSpec
 from testbed.config import PlatformSpec
 
@@ -55,19 +55,22 @@ def clusters_of(items: Iterable[pytest.Item], spec: PlatformSpec) -> list[Cluste
     """The first configured cluster and those that tests ask for by name; as configured where they are configured."""
     configured = {cluster.name: cluster for cluster in spec.clusters}
     items = list(items)
-    asked = {
+    first = spec.clusters[0]
+    extra = [
+        configured.get(name)
+        or first.model_copy(update={"name": name, "api_port": None, "addons": _addons_beside(items, name)})
+        for name in sorted(_clusters_asked(items))
+    ]
+    return [first, *(cluster for cluster in extra if cluster.name != first.name)]
+
+
+def _clusters_asked(items: Iterable[pytest.Item]) -> set[str]:
+    return {
         str(name)
         for item in items
         for marker in item.iter_markers("needs")
         for name in (*marker.kwargs.get("clusters", ()), *marker.kwargs.get("only", ()))
     }
-    first = spec.clusters[0]
-    extra = [
-        configured.get(name)
-        or first.model_copy(update={"name": name, "api_port": None, "addons": _addons_beside(items, name)})
-        for name in sorted(asked)
-    ]
-    return [first, *(cluster for cluster in extra if cluster.name != first.name)]
 
 
 def _addons_beside(items: Iterable[pytest.Item], cluster: str) -> list[str]:
@@ -96,3 +99,20 @@ def unmet(item: pytest.Item, spec: PlatformSpec) -> str:
         return ""
     explained = "; ".join(f"{name} ({CAPABILITIES[name]})" for name in sorted(lacking))
     return f"the backend {spec.backend!r} lacks what the scenario needs: {explained}"
+
+
+def missing(item: pytest.Item, spec: PlatformSpec) -> str:
+    """Why this test cannot run on a platform that is there already; empty when it can."""
+    if reason := unmet(item, spec):
+        return reason
+    first, *others = spec.clusters
+    wanted = {first.name: addons_of([item], ())}
+    wanted |= {name: _addons_beside([item], name) for name in _clusters_asked([item]) - {first.name}}
+    there = {
+        one.name: {addon.name for addon in addon_classes(spec.addons_of(one)) if one is first or not addon.hub_only}
+        for one in (first, *others)
+    }
+    if away := sorted(wanted.keys() - there.keys()):
+        return f"the platform has no cluster {' and no '.join(away)}"
+    lacking = [f"{name} on {cluster}" for cluster in wanted for name in wanted[cluster] if name not in there[cluster]]
+    return f"the platform has no {', no '.join(lacking)}" if lacking else ""

@@ -96,7 +96,7 @@ class Webhooks:
 
 
 class FailsClosed:
-    """The `failurePolicy: Fail` of an operator's validating webhook; removed, it is `Ignore`."""
+    """The `failurePolicy: Fail` of an operator's webhooks; removed, it is `Ignore`."""
 
     def __init__(self, operator: str) -> None:
         self.operator = operator
@@ -112,13 +112,15 @@ class FailsClosed:
 
     def _set(self, platform: Platform, policy: str) -> None:
         kube = platform.cluster.client()
-        found = kube.get("ValidatingWebhookConfiguration", self.operator, api_version=WEBHOOK_API)
-        if found is None:
+        kinds = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")  # a call of either may fail
+        found = [kube.get(kind, self.operator, api_version=WEBHOOK_API) for kind in kinds]
+        if found[0] is None:
             raise LookupError(f"{self.operator} has no validating webhook")
-        for webhook in found["webhooks"]:
-            webhook["failurePolicy"] = policy
-        found["metadata"] = {"name": self.operator}
-        kube.apply(found)
+        for manifest in filter(None, found):
+            for webhook in manifest["webhooks"]:
+                webhook["failurePolicy"] = policy
+            manifest["metadata"] = {"name": self.operator}
+            kube.apply(manifest)
 
 
 class KeptAlive:
@@ -159,21 +161,22 @@ class Schema:
         for version in loose["spec"]["versions"]:
             anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
             version["schema"]["openAPIV3Schema"] = anything | {"properties": {"status": anything}}
+        kind = manifest["spec"]["names"]["kind"]
         with self.webhooks.removed(platform):
             kube.apply(loose)
-            self._wait(kube, accepted=True)
+            self._wait(kube, kind, accepted=True)
             try:
                 yield
             finally:
                 kube.apply(manifest)
-                self._wait(kube, accepted=False)
+                self._wait(kube, kind, accepted=False)
 
-    def _wait(self, kube: KubeClient, *, accepted: bool) -> None:
-        probe_object = {"apiVersion": GROUP, "kind": "TenantWorkspace", "metadata": {"name": "testbed-schema-probe"}}
+    def _wait(self, kube: KubeClient, kind: str, *, accepted: bool) -> None:
+        probe_object = {"apiVersion": GROUP, "kind": kind, "metadata": {"name": "testbed-schema-probe"}}
 
         def probe() -> tuple[bool, object]:
             try:
-                kube.create(probe_object | {"spec": {"team": 1}}, dry_run=True)
+                kube.create(probe_object | {"spec": {"team": 1}}, namespace=NAMESPACE, dry_run=True)
             except Refused as refusal:
                 return not accepted, refusal.reason
             return accepted, "accepted"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,21 +16,30 @@ from testbed import __version__, lanes, needs
 from testbed.config import BACKENDS
 from testbed.errors import TestbedError
 from testbed.fixtures import (
-    EVIDENCE,
     STRICT,
-    configured,
     cost_tags,
     guard,
     namespace,
     platform,
-    refuse_unmet,
+    refuse_early,
     sla,
 )
 from testbed.incident import Incident
-from testbed.platform import Platform
-from testbed.report.evidence import save_evidence
+from testbed.report.evidence import clear_evidence, has_components, save_evidence
 from testbed.report.table import render, write_report
-from testbed.report.verdicts import CONTROL, GUARD_ON, Row, Verdict, merge, mode_of, record, row_of, scenario_of
+from testbed.report.verdicts import (
+    CONTROL,
+    EVIDENCE,
+    GUARD_ON,
+    PREFIX,
+    Row,
+    Verdict,
+    merge,
+    mode_of,
+    record,
+    row_of,
+    scenario_of,
+)
 
 pytest_plugins = [
     "testbed.aws.fixtures",
@@ -40,6 +50,8 @@ pytest_plugins = [
     "testbed.traffic.fixtures",
 ]
 __all__ = ["cost_tags", "guard", "namespace", "platform", "sla"]
+BEGAN = pytest.StashKey[float]()
+"""When the set-up of a test began."""
 _rows: list[Row] = []
 _runs: dict[str, Any] = {}
 
@@ -86,6 +98,12 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
     return (yield)
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What an earlier run left as evidence is none of this one's."""
+    if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        clear_evidence(session.config.getoption("--testbed-report") / EVIDENCE)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every scenario runs twice, with its guard and as the negative control, on the platform of its lane."""
     if "platform" in metafunc.fixturenames:
@@ -114,12 +132,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give a scenario its row, whatever happens to it."""
+    item.stash[BEGAN] = time.time()
     mode = mode_of(item)
     if mode is not None:
         record(item, "scenario", scenario_of(item.nodeid))
         record(item, "mode", mode)
-        if item.get_closest_marker("needs") is not None and not item.config.getoption("--testbed-use"):
-            refuse_unmet(item, configured(item.config))
+    refuse_early(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -149,15 +167,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """On failure, save objects, events and component logs, and name the folder in the output."""
+    """On failure, save objects, events and component logs, and name the folder in the output and in the reports."""
     report = yield
-    fixtures: dict[str, Any] = getattr(item, "funcargs", {})
-    found = fixtures.get("platform")
-    if report.failed and isinstance(found, Platform):
-        own = [fixtures["namespace"]] if "namespace" in fixtures else []
+    subjects: dict[str, Any] = getattr(item, "funcargs", {})
+    if report.failed and any(has_components(one) for one in subjects.values()):
         try:
             root = item.config.getoption("--testbed-report") / EVIDENCE
-            folder = save_evidence(found, root, item.name, own)
+            folder = save_evidence(subjects.values(), root, item.name, since=item.stash[BEGAN])
+            record(item, EVIDENCE, folder)
+            report.user_properties.append((PREFIX + EVIDENCE, str(folder)))
             report.sections.append(("testbed evidence", str(folder)))
         except (TestbedError, OSError) as error:
             report.sections.append(("testbed evidence", f"could not be saved: {error}"))
@@ -184,5 +202,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.write(render(results, color=terminalreporter.hasmarkup))
     terminalreporter.write_line(f"report: {path}")
     skipped = [name for name, result in results.items() if "skipped" in (result.guard, result.control)]
+    for lane, facts in _runs.get("platforms", {}).items():
+        if name := facts.get("kept"):
+            terminalreporter.write_line(
+                f"kept for you, lane {lane}: `testbed status --name {name}`, then `testbed down --name {name}`"
+            )
     if skipped and not config.getoption(STRICT):
         terminalreporter.write_line(f"skipped scenarios: {len(skipped)}; with {STRICT} they would fail")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from testbed.errors import TestbedError
@@ -12,16 +12,24 @@ NOTE = "guard-away"
 
 
 @contextmanager
-def noted(folder: Path, scenario: str) -> Iterator[None]:
-    """Around a guard's removal: the note goes only when the guard is back, not after an error or a kill.
+def taken_away(removal: AbstractContextManager[None], folder: Path, scenario: str) -> Iterator[None]:
+    """Inside it the guard is away, and a note says so; the note goes when the guard is back, not after a kill.
 
     Args:
+        removal: What the guard's `removed` gave. If it raises on the way in, the guard was never away: that is its
+            contract. If it raises on the way out, the guard may still be away, and the note stays.
         folder: Of the platform, or of what else the guard belongs to. The caller holds its `scenario.lock`.
         scenario: Whose control it is, for the message.
     """
     note = folder / NOTE
     note.write_text(scenario)
-    yield
+    with ExitStack() as inside:
+        try:
+            inside.enter_context(removal)
+        except Exception:
+            note.unlink(missing_ok=True)
+            raise
+        yield
     note.unlink(missing_ok=True)
 
 
@@ -38,5 +46,5 @@ def refuse_unguarded(folder: Path) -> None:
     raise TestbedError(
         "a guard of this platform is away",
         why=f"a run was killed in {scenario}, or could not put the guard back after it",
-        fix="start the platform anew: `testbed down`, then `testbed up`",
+        fix="run the scenarios again; where it is a platform that you keep, `testbed down` and `testbed up` it first",
     )

@@ -14,11 +14,13 @@ import pytest
 from testbed.incident import Incident
 
 class Guard:
-    def __init__(self, back):
+    def __init__(self, back, away="pass"):
         self.back = back
+        self.away = away
 
     @contextmanager
     def removed(self, subject):
+        exec(self.away)
         yield
         exec(self.back)
 
@@ -63,3 +65,10 @@ def test_a_guard_that_is_not_back(
         result.stdout.fnmatch_lines([f"*{refused}*"])
     else:
         result.stdout.no_fnmatch_line(f"*{refused}*")
+
+
+def test_a_guard_that_could_not_be_taken_away_is_still_there(pytester: pytest.Pytester) -> None:
+    folder = pytester.mkdir("platform")
+    scenarios = SCENARIOS.format(folder=str(folder), back="pass")
+    pytester.makepyfile(scenarios.replace("Guard('pass')", "Guard('pass', 'raise OSError(1)')"))
+    pytester.runpytest_subprocess().assert_outcomes(passed=3, errors=1)

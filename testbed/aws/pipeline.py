@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,20 @@ from testbed.toolchain import Toolchain
 
 CONFTEST = "conftest"
 TREE_CHECK, PLAN_CHECK = "tree-check", "plan-check"
+APPROVALS = "approved.yaml"
+"""Beside a component's `terragrunt.hcl`: the deletions that were approved, by address and id (see `destroy.rego`)."""
 
 
 class PolicyRefused(TestbedError):
     """A policy does not accept a plan or the tree; `messages` are the violations."""
 
     def __init__(self, what: str, messages: list[str]) -> None:
-        super().__init__(what, why="\n".join(messages), fix="correct the resources that the policies name")
+        super().__init__(what, why="\n".join(messages), fix="do what the policies say, then plan again")
         self.messages = messages
 
 
 class Pipeline:
-    """Runs the steps in their order: tree check, plan, plan check, apply of that plan.
+    """Runs the steps in their order, for an apply as for a destroy: tree check, plan, plan check, apply of that plan.
 
     Args:
         infra: The live tree. Steps in `infra.skipped` are left out.
@@ -36,10 +39,11 @@ class Pipeline:
         self.infra = infra
         self._conftest = toolchain.ensure([CONFTEST])[CONFTEST]
 
-    def _test(self, policy: str, document: Any, what: str) -> None:
+    def _test(self, policy: str, document: Any, what: str, data: Path | None = None) -> None:
         target = self.infra.work / f"{policy}.json"
         target.write_text(json.dumps(document))
-        self._run(policy, ["test", "--output", "json", str(target)], what)
+        options = ["--data", str(data)] if data is not None else []
+        self._run(policy, ["test", "--output", "json", *options, str(target)], what)
 
     def _run(self, policy: str, arguments: list[str], what: str) -> None:
         folder = self.infra.tree / "policy" / policy
@@ -55,7 +59,9 @@ class Pipeline:
             results = json.loads(answer.stdout)
         except json.JSONDecodeError:
             raise TestbedError(
-                f"conftest could not check {what}", why=answer.stderr[-1500:], fix="correct the policy"
+                f"conftest could not check {what}",
+                why=answer.stderr[-1500:],
+                fix=f"correct the policy or the {APPROVALS} that the message names",
             ) from None
         messages = sorted({failure["msg"] for result in results for failure in result.get("failures") or []})
         if messages:
@@ -76,25 +82,48 @@ class Pipeline:
         ).output
         self._test("tree", json.loads(found[found.index("[") :]), "the dependencies of the live tree")
 
-    def check_plan(self, plan: dict[str, Any], what: str) -> None:
+    def check_plan(self, plan: dict[str, Any], what: str, approvals: Path | None = None) -> None:
         """Check a plan.
 
+        Args:
+            plan: As `show -json` gives it.
+            what: What it is a plan of, for the message.
+            approvals: The file of approved deletions, if there is one.
+
         Raises:
-            PolicyRefused: It has an unencrypted, an untagged or a public resource.
+            PolicyRefused: It has an unencrypted, an untagged or a public resource, or deletes data or a network that
+                nobody approved.
+            TestbedError: A policy or `approvals` cannot be read.
         """
         if PLAN_CHECK not in self.infra.skipped:
-            self._test("plan", plan, what)
+            self._test("plan", plan, what, approvals)
 
     def apply(self, account: str, component: str, credentials: Credentials) -> Result:
-        """Plan a component, check the plan, and apply exactly that plan.
+        """Check the tree, plan a component, check the plan, and apply exactly that plan.
 
         Raises:
             PolicyRefused: Before anything was changed.
             RunFailed: Plan or apply failed.
         """
+        return self._reviewed(account, component, credentials)
+
+    def destroy(self, account: str, component: str, credentials: Credentials) -> Result:
+        """The same steps with a plan that destroys the component.
+
+        Raises:
+            PolicyRefused: Before anything was changed.
+            RunFailed: Plan or apply failed.
+        """
+        return self._reviewed(account, component, credentials, "-destroy")
+
+    def _reviewed(self, account: str, component: str, credentials: Credentials, *options: str) -> Result:
+        self.check_tree()
         folder = self.infra.component(account, component)
-        self.infra.must(folder, "plan", "-out=plan.out", credentials=credentials)
-        self.check_plan(self.infra.plan_json(account, component, credentials), f"the plan of {account}/{component}")
+        self.infra.must(folder, "plan", *options, "-out=plan.out", credentials=credentials)
+        plan = self.infra.plan_json(account, component, credentials)
+        approvals = folder / APPROVALS
+        what = f"the plan of {account}/{component}"
+        self.check_plan(plan, what, approvals if approvals.exists() else None)
         return self.infra.must(folder, "apply", "plan.out", credentials=credentials)
 
 
@@ -114,7 +143,7 @@ def verify_policies(repository: Path, toolchain: Toolchain) -> str:
             check=False,
             timeout=120,
         )
-        if answer.returncode or "0 tests" in answer.stdout:
+        if answer.returncode or not re.search(r"\b[1-9]\d* tests?\b", answer.stdout):
             raise TestbedError(
                 f"the tests of policy/{policy.name} failed", why=answer.stdout + answer.stderr, fix="fix it"
             )

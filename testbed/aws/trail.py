@@ -73,3 +73,15 @@ class Trail:
     def mark(self) -> int:
         """A number for `after`: everything until now is before it."""
         return max((event.sequence for event in self.events()), default=0)
+
+    def changes(self, *, after: int) -> list[Event]:
+        """What changed state after a mark, in all accounts.
+
+        Less the lock of a state file: a plan takes that too, and it is taken before a provider is asked anything.
+        """
+        lock = ".tflock"
+        return [e for e in self.events(after=after) if e.changes_state and not _key(e).endswith(lock)]
+
+
+def _key(event: Event) -> str:
+    return str(event.parameters.get("Key", ""))

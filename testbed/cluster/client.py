@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -214,15 +214,22 @@ class KubeClient:
 
     def everything_in(self, namespace: str) -> dict[str, Any]:
         """Every object in a namespace, by resource, as evidence; secrets only by name."""
+        return self._objects(lambda resource: bool(resource.namespaced), namespace=namespace)
+
+    def custom_resources(self) -> dict[str, Any]:
+        """Every object of every group that is not Kubernetes' own, by resource, as evidence."""
+        return self._objects(lambda resource: "." in resource.group and not resource.group.endswith(".k8s.io"))
+
+    def _objects(self, wanted: Callable[[Any], bool], **where: str) -> dict[str, Any]:
         self._resource("Namespace", "v1")  # discovers
         found: dict[str, Any] = {}
         for resource in self._dynamic.resources.search() if self._dynamic else []:
             if isinstance(resource, ResourceList):  # the search finds a ResourceList beside each
                 continue
-            if not (resource.namespaced and resource.preferred and "list" in (resource.verbs or [])):
+            if not (wanted(resource) and resource.preferred and "list" in (resource.verbs or [])):
                 continue
             try:
-                items = resource.get(namespace=namespace).to_dict()["items"]
+                items = resource.get(**where).to_dict()["items"]
             except (DynamicApiError, ApiException):
                 continue
             if items:

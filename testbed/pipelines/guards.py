@@ -15,18 +15,24 @@ if TYPE_CHECKING:
 
 
 class TrustedSubjects:
-    """The condition on `sub` in a role's trust policy: which repositories and branches may take it.
+    """The condition on `sub` in a role's trust policy: which repository and branch, or service account, may take it.
 
-    Removed, every repository on GitHub may: the policy still asks for GitHub's issuer and the audience.
+    Removed, everybody may who has a token of the issuer (every repository on GitHub, every pod of the cluster): the
+    policy still asks for that and for the audience.
+
+    Args:
+        role: Its name.
+        account: Where it is.
     """
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, account: str = SHARED_SERVICES) -> None:
         self.role = role
+        self.account = account
 
     @contextmanager
     def removed(self, cloud: Cloud) -> Iterator[None]:
         """Take the condition out, and put the policy back."""
-        iam = cloud.bootstrap(ACCOUNTS[SHARED_SERVICES]).client("iam")
+        iam = cloud.bootstrap(ACCOUNTS[self.account]).client("iam")
         present = iam.get_role(RoleName=self.role)["Role"]["AssumeRolePolicyDocument"]
         loose = json.loads(json.dumps(present))
         taken = [

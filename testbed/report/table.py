@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from testbed.errors import UsageError
@@ -49,7 +49,7 @@ def read_report(folder: Path) -> tuple[dict[str, Any], dict[str, ScenarioResult]
 
 
 def render(scenarios: Mapping[str, ScenarioResult], *, color: bool) -> str:
-    """Scenario, both verdicts, what was measured against which limit, and what of it was simulated."""
+    """Scenario, both verdicts, what was measured against which limit, what was simulated, and why something failed."""
     table = Table(title="Scenarios", show_lines=False)
     table.add_column("scenario", overflow="fold")
     for name in ("with its guard", "negative control"):
@@ -61,14 +61,20 @@ def render(scenarios: Mapping[str, ScenarioResult], *, color: bool) -> str:
         slas = "\n".join(f"{name} {value}" for name, value in result.slas.items())
         name = scenario.split("/")[-1].removeprefix("test_").replace(".py::test_", ": ").replace("_", " ")
         for text in result.fidelity:
-            legend.setdefault(text, string.ascii_lowercase[len(legend) % 26])
+            legend.setdefault(text, str(len(legend) + 1))
         simulated = " ".join(legend[text] for text in result.fidelity) or "nothing"
-        table.add_row(name, _colored(result.guard), _colored(result.control), slas, simulated)
+        # Rich takes [a-word] for a style: names of parameters would be lost.
+        table.add_row(escape(name), _colored(result.guard), _colored(result.control), escape(slas), simulated)
     console = Console(width=WIDTH, force_terminal=color, no_color=not color)
     with console.capture() as capture:
         console.print(table)
-        for text, letter in legend.items():
-            console.print(f"simulated, {letter}: {text}", highlight=False)
+        for text, number in legend.items():
+            console.print(f"simulated, {number}: {text}", highlight=False, markup=False)
+        for scenario, result in scenarios.items():
+            for mode, reason in result.reasons.items():
+                console.print(f"{scenario} [{mode}]: {reason}", highlight=False, markup=False)
+                if mode in result.evidence:
+                    console.print(f"    evidence: {result.evidence[mode]}", highlight=False, markup=False)
     return capture.get()
 
 

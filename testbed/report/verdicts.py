@@ -16,6 +16,7 @@ Verdict = Literal["held", "NOT HELD", "error", "incident seen", "blind", "VOID",
 (what it must), blind (it saw nothing: the scenario proves nothing), VOID (it broke before it could tell)."""
 NOT_RUN = "-"
 PREFIX = "testbed."
+EVIDENCE = "evidence"
 SLA = "sla."
 
 
@@ -28,6 +29,10 @@ class Row(BaseModel):
     seconds: float = 0.0
     slas: dict[str, str] = Field(default_factory=dict)
     fidelity: list[str] = Field(default_factory=list)
+    reason: str = ""
+    """Why it failed, in a line."""
+    evidence: str = ""
+    """Where its evidence is."""
 
 
 class ScenarioResult(BaseModel):
@@ -41,6 +46,10 @@ class ScenarioResult(BaseModel):
     """How long each of the two runs took, by mode."""
     fidelity: list[str] = Field(default_factory=list)
     """What is simulated in the parts that the scenario needs."""
+    reasons: dict[str, str] = Field(default_factory=dict)
+    """Why a run of it failed, by mode."""
+    evidence: dict[str, str] = Field(default_factory=dict)
+    """The folder with the evidence of a run that failed, by mode."""
 
 
 def mode_of(item: pytest.Item) -> Mode | None:
@@ -67,20 +76,18 @@ def record(item: pytest.Item, name: str, value: object) -> None:
 
 
 def row_of(report: pytest.TestReport) -> Row | None:
-    """The row that this report ends: of a test that ran, or whose set-up failed or skipped it."""
+    """The row that this report ends: of a test that ran, or whose set-up failed or skipped it, or that left a mess."""
     properties = {name: str(value) for name, value in report.user_properties}
-    if PREFIX + "scenario" not in properties or report.when == "teardown":
+    if PREFIX + "scenario" not in properties or (report.when != "call" and report.passed):
         return None
     mode: Mode = CONTROL if properties[PREFIX + "mode"] == CONTROL else GUARD_ON
     verdict: Verdict
     if report.skipped:
         verdict = "skipped"
-    elif report.when == "setup":
-        if not report.failed:
-            return None
-        verdict = "VOID" if mode == CONTROL else "error"
-    else:
+    elif report.when == "call":
         verdict = properties[PREFIX + "verdict"]  # type: ignore[assignment] # checked by the model
+    else:
+        verdict = "VOID" if mode == CONTROL else "error"
     return Row(
         scenario=properties[PREFIX + "scenario"],
         mode=mode,
@@ -88,18 +95,36 @@ def row_of(report: pytest.TestReport) -> Row | None:
         seconds=round(report.duration, 2),
         slas={name.removeprefix(SLA): value for name, value in properties.items() if name.startswith(SLA)},
         fidelity=json.loads(properties.get(PREFIX + "fidelity", "[]")),
+        reason=_reason(report),
+        evidence=properties.get(PREFIX + EVIDENCE, ""),
     )
 
 
+def _reason(report: pytest.TestReport) -> str:
+    """The message of what failed, its first line; empty where nothing did."""
+    if not report.failed:
+        return ""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    lines = (crash.message if crash is not None else str(report.longrepr)).strip().splitlines()
+    where = f"in its {report.when}: " if report.when != "call" else ""
+    return f"{where}{lines[0] if lines else 'no message'}"
+
+
 def merge(rows: list[Row]) -> dict[str, ScenarioResult]:
-    """Both runs of each scenario in one result."""
+    """Both runs of each scenario in one result; of two rows of one run the first bad one counts."""
     merged: dict[str, ScenarioResult] = {}
     for row in rows:
         result = merged.setdefault(row.scenario, ScenarioResult())
+        result.fidelity = row.fidelity or result.fidelity
+        if row.mode in result.reasons:
+            continue
         if row.mode == CONTROL:
             result.control = row.verdict
         else:
             result.guard, result.slas = row.verdict, row.slas
-        result.seconds[row.mode] = row.seconds
-        result.fidelity = row.fidelity or result.fidelity
+        result.seconds.setdefault(row.mode, row.seconds)
+        if row.reason:
+            result.reasons[row.mode] = row.reason
+        if row.evidence:
+            result.evidence[row.mode] = row.evidence
     return merged

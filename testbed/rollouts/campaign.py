@@ -10,6 +10,7 @@ need the platform broken come when the others no longer need what breaks:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import signal
@@ -20,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from testbed.addons.flagger import ROLE as FLAGGER_ROLE
-from testbed.addons.flagger import SHORTEST_INTERVAL
+from testbed.addons.flagger import SHORTEST_INTERVAL, Flagger
 from testbed.addons.prometheus import ROLE as PROMETHEUS_ROLE
 from testbed.addons.prometheus import Prometheus
 from testbed.cluster import Manifest
@@ -42,11 +43,16 @@ SILENCE = 2.5 * SHORTEST_INTERVAL
 TICK = 0.25
 AT_ONCE = 6
 """Threads for what is done with each release: requests to the API server, starts of load generators."""
+DOWN, BACK = "Prometheus is down", "Prometheus is back"
+DEAD = "Flagger is dead"
 Say = Callable[[str], None]
 
 
 class Campaign:
     """Runs releases on a platform; `run` returns what became of each, by name."""
+
+    missing: dict[str, str]
+    """Why a release has no outcome, by its name."""
 
     def __init__(self, platform: Platform, releases: Iterable[Release], say: Say = lambda _: None) -> None:
         namespaces: dict[str, str] = {}
@@ -54,38 +60,74 @@ class Campaign:
         self._say = say
         self.rollouts = [Rollout(platform, release, namespaces) for release in releases]
         self._by_key = {rollout.key: rollout for rollout in self.rollouts}
-        self._changes: queue.Queue[Manifest] = queue.Queue()
+        self.missing = {}
+        self._changes: queue.Queue[tuple[float, Manifest]] = queue.Queue()
+        """Canaries, and when they were heard of: what is done meanwhile must not make them younger."""
         self._ended = threading.Event()
-        self._outage: dict[str, int] | None = None
-        """The weights of the canaries when Prometheus went down."""
 
     def run(self) -> dict[str, Outcome]:
-        """All of it. What did not come to an end has the reason in its outcome."""
-        watcher = threading.Thread(target=self._watch, daemon=True)
-        with ThreadPoolExecutor(AT_ONCE) as self._pool:
-            try:
-                watcher.start()
-                self._each(Rollout.prepare, self.rollouts)
-                self._until(self._initialized, INITIALIZED_WITHIN)
-                if lacking := [one.release.name for one in self.rollouts if one.last.phase != "Initialized"]:
-                    raise TestbedError(
-                        f"Flagger did not make these services ready: {', '.join(lacking)}",
-                        why=f"after {INITIALIZED_WITHIN:g} s their Canaries are not Initialized",
-                        fix="see the events of their Canaries, and Flagger's log",
-                    )
-                self._say("delivery: every service is ready")
-                self._each(Rollout.start_users, self.rollouts)
-                self._start("", "flagger-killed")
-                self._until(self._finished, ALL_WITHIN)
-            finally:
-                self._ended.set()
-                self._each(Rollout.stop_users, self.rollouts)
-        said = self._said()
-        return {one.release.name: one.outcome(said.get(one.key, []), self._problem(one)) for one in self.rollouts}
+        """All of it. What did not come to an end has the reason in its outcome; what has none, in `missing`.
 
-    @staticmethod
-    def _problem(rollout: Rollout) -> str:
-        return "" if rollout.done is not None else f"it had not ended in time; last seen: {rollout.last}"
+        However it ends, the users stop, and what the trials broke runs again.
+
+        Raises:
+            TestbedError: A service was not ready before any release began.
+        """
+        watcher = threading.Thread(target=self._watch, daemon=True)
+        with ThreadPoolExecutor(AT_ONCE) as self._pool, contextlib.ExitStack() as at_the_end:
+            at_the_end.callback(self._each, Rollout.stop_users, self.rollouts)
+            at_the_end.callback(self._mend)
+            at_the_end.callback(self._ended.set)
+            watcher.start()
+            self._each(Rollout.prepare, self.rollouts)
+            if not self._until(self._initialized, INITIALIZED_WITHIN):
+                lacking = [one.release.name for one in self.rollouts if one.last.phase != "Initialized"]
+                raise TestbedError(
+                    f"Flagger did not make these services ready: {', '.join(lacking)}",
+                    why=f"after {INITIALIZED_WITHIN:g} s their Canaries are not Initialized",
+                    fix="see the events of their Canaries, and Flagger's log",
+                )
+            self._say("delivery: every service is ready")
+            self._each(Rollout.start_users, self.rollouts)
+            self._start("", "flagger-killed")
+            late = "" if self._until(self._finished, ALL_WITHIN) else self._late()
+        if late:
+            self._say(f"delivery: {late}")
+            self._await_mended()
+        return self._outcomes(late)
+
+    def _late(self) -> str:
+        under_way = [f"{one.release.name} ({one.last})" for one in self.rollouts if one.done is None and one.released]
+        return f"after {ALL_WITHIN:g} s these had not ended: {', '.join(under_way) or 'none that had begun'}"
+
+    def _outcomes(self, late: str) -> dict[str, Outcome]:
+        found, said = {}, self._said()
+        for one in self.rollouts:
+            name = one.release.name
+            problem = "" if one.done is not None else f"it had not ended in time; last seen: {one.last}"
+            if one.released is None:
+                self.missing[name] = f"it never began, for its trial comes after other releases; {late}"
+                continue
+            try:
+                found[name] = one.outcome(said.get(one.key, []), problem)
+            except TestbedError as error:  # the others are to be told of all the same
+                self.missing[name] = str(error)
+        return found
+
+    def _mend(self) -> None:
+        """Have everything run that a trial takes down: most of all where none came to its end."""
+        supervisor = self._platform.supervisor
+        for role in (FLAGGER_ROLE, PROMETHEUS_ROLE):
+            name = self._platform.cluster.component(role)
+            supervisor.set_restart(name, True)
+            supervisor.revive(name)
+
+    def _await_mended(self) -> None:
+        for addon in (Flagger, Prometheus):
+            try:
+                self._platform.addon(addon).ready()
+            except TestbedError as error:  # what became of the releases is to be told all the same
+                self._say(f"delivery: {error.what}")
 
     def remove(self) -> None:
         """Delete everything, also from a platform that lives on."""
@@ -104,7 +146,7 @@ class Campaign:
             try:
                 for kind, canary in kube.watch("Canary", api_version=FLAGGER, timeout=60):
                     if kind in {"ADDED", "MODIFIED"}:
-                        self._changes.put(canary)
+                        self._changes.put((time.time(), canary))
                     if self._ended.is_set():
                         return
             except NOT_YET:
@@ -117,12 +159,12 @@ class Campaign:
             if time.monotonic() > deadline:
                 return False
             try:
-                canary = self._changes.get(timeout=TICK)
+                at, canary = self._changes.get(timeout=TICK)
             except queue.Empty:
                 continue
             metadata = canary["metadata"]
             if (rollout := self._by_key.get((metadata["namespace"], metadata["name"]))) is not None:
-                rollout.heard(canary)
+                rollout.heard(canary, at)
                 rollout.act()
         return True
 
@@ -164,30 +206,31 @@ class Campaign:
 
     def _take_prometheus_down(self, rollouts: list[Rollout]) -> None:
         name, supervisor = self._platform.cluster.component(PROMETHEUS_ROLE), self._platform.supervisor
-        if self._outage is None:
-            if rollouts and all(one.last.weight for one in rollouts):
+        if not rollouts:
+            return
+        if not all(DOWN in one.facts for one in rollouts):
+            if all(one.last.weight for one in rollouts):
                 supervisor.stop([name])
-                self._outage = {one.release.name: one.last.weight for one in rollouts}
                 for one in rollouts:
-                    one.facts["Prometheus is down"] = time.time()
+                    one.facts[DOWN] = time.time()
             return
         for one in rollouts:
-            if one.last.weight > self._outage[one.release.name] and one.done is None:
+            if one.done is None and one.advanced_after(one.facts[DOWN]):
                 one.end()  # it was moved on without data: nothing more to learn
         if all(one.done for one in rollouts) and not supervisor.component(name).running:
             supervisor.revive(name)
             self._platform.addon(Prometheus).ready()
             for one in rollouts:
-                one.facts["Prometheus is back"] = time.time()
+                one.facts[BACK] = time.time()
 
     def _let_flagger_die(self, rollouts: list[Rollout]) -> None:
         name, supervisor = self._platform.cluster.component(FLAGGER_ROLE), self._platform.supervisor
         for one in rollouts:
-            if one.last.weight and "Flagger is dead" not in one.facts:
+            if one.last.weight and DEAD not in one.facts:
                 supervisor.set_restart(name, False)
                 supervisor.signal(name, signal.SIGKILL)
-                one.facts["Flagger is dead"] = time.time()
-            elif one.done is None and time.time() > one.facts.get("Flagger is dead", time.time()) + SILENCE:
+                one.facts[DEAD] = time.time()
+            elif one.done is None and time.time() > one.facts.get(DEAD, time.time()) + SILENCE:
                 one.end()
                 one.facts["Flagger is started again"] = time.time()
                 supervisor.set_restart(name, True)

@@ -6,11 +6,11 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
-from testbed import needs
+from testbed import needs, workers
 from testbed.cluster import Fidelity
 from testbed.errors import TestbedError, UsageError
 from testbed.platform import Platform
@@ -21,6 +21,7 @@ from testbed.rollouts.release import Release
 from testbed.showing import shown
 from testbed.supervisor import Supervisor
 
+pytest_plugins = ["testbed.workers"]
 MARKER = "releases"
 CAMPAIGN = pytest.StashKey[Campaign]()
 NEEDS = ("workloads", "gateway", "prometheus", "alertmanager", "flagger", "canary-policy")
@@ -32,11 +33,15 @@ TIMELINES = "delivery"
 class Delivery:
     """What became of the releases of a session."""
 
-    def __init__(self, platform: Platform, outcomes: dict[str, Outcome], seconds: float) -> None:
+    def __init__(
+        self, platform: Platform, outcomes: dict[str, Outcome], missing: dict[str, str], seconds: float
+    ) -> None:
         self.platform = platform
         self.seconds = seconds
         """How long all of them took together."""
         self._outcomes = outcomes
+        self._missing = missing
+        """Why a release has no outcome."""
 
     @property
     def supervisor(self) -> Supervisor:
@@ -53,7 +58,12 @@ class Delivery:
         Raises:
             TestbedError: It did not come to an end, or the machine was too slow to tell a good one from a bad one.
         """
-        found = self._outcomes[release.name]
+        if (found := self._outcomes.get(release.name)) is None:
+            raise TestbedError(
+                f"nothing is known of the release {release.name}",
+                why=self._missing.get(release.name, "it was not among those that were released"),
+                fix="see the timelines of the others in the report, and Flagger's log in the evidence",
+            )
         if found.problem:
             raise TestbedError(
                 f"the release {release.name} did not end",
@@ -78,29 +88,20 @@ class Guarded:
         self._happened = happened
 
     def removed(self, delivery: Delivery) -> AbstractContextManager[None]:
-        """The control is a release of its own, which ran without it: prove that.
+        """The control is a release of its own, which ran without it: prove that, at the call. Nothing is changed.
 
         Raises:
-            TestbedError: It had the guard.
+            TestbedError: It had the guard, or has no verdict (see `Delivery.outcome`).
         """
-
-        @contextmanager
-        def gone() -> Iterator[None]:
-            found = delivery.outcome(self._control)
-            without = self._control.without
-            if (
-                without is None
-                or not without.is_off(found.spec)
-                or (self._happened and self._happened not in found.facts)
-            ):
-                raise TestbedError(
-                    f"the control {found.name} was not without {self.what}",
-                    why=found.timeline(),
-                    fix="see the Canary's spec in the evidence",
-                )
-            yield
-
-        return gone()
+        found = delivery.outcome(self._control)
+        without = self._control.without
+        if without is None or not without.is_off(found.spec) or (self._happened and self._happened not in found.facts):
+            raise TestbedError(
+                f"the control {found.name} was not without {self.what}",
+                why=found.timeline(),
+                fix="see the Canary's spec in the evidence",
+            )
+        return nullcontext()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -122,6 +123,20 @@ def _wanted(item: pytest.Item) -> tuple[Release, ...]:
     return found if isinstance(found, tuple) else (found,)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse to run all releases once in each worker, before a platform is started for it.
+
+    Raises:
+        UsageError: pytest-xdist deals the scenarios of a lane out to several workers.
+    """
+    if item.get_closest_marker(MARKER) is not None and (dist := workers.spread(item.config)):
+        raise UsageError(
+            "releases cannot be spread over several workers",
+            why=f"with --dist={dist} each worker would run all of them, on one platform",
+            fix=f"use --dist={workers.GROUPED}, which is the default where -n is given",
+        )
+
+
 @pytest.fixture(scope="session")
 def delivery(request: pytest.FixtureRequest, platform: Platform) -> Iterator[Delivery]:
     """Runs the releases of all chosen scenarios; the first scenario waits for them."""
@@ -133,17 +148,21 @@ def delivery(request: pytest.FixtureRequest, platform: Platform) -> Iterator[Del
             if wanted.setdefault(release.name, release) != release:
                 raise UsageError(f"two releases are named {release.name}", fix="give each its own name")
     campaign = Campaign(platform, wanted.values(), lambda text: print(f"  {text}", file=sys.stderr))  # noqa: T201
-    began = time.monotonic()
-    with shown(request.config):
-        outcomes = campaign.run()
-    seconds = time.monotonic() - began
-    folder = request.config.getoption("--testbed-report") / TIMELINES
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, outcome in outcomes.items():
-        (folder / f"{name}.txt").write_text(f"{outcome.timeline()}\n{outcome.users()}\n{outcome.problem}\n")
     request.config.stash[CAMPAIGN] = campaign
-    yield Delivery(platform, outcomes, seconds)
-    _remove(request.config)
+    try:
+        began = time.monotonic()
+        with shown(request.config):
+            outcomes = campaign.run()
+        seconds = time.monotonic() - began
+        folder = request.config.getoption("--testbed-report") / TIMELINES
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, outcome in outcomes.items():
+            (folder / f"{name}.txt").write_text(f"{outcome.timeline()}\n{outcome.users()}\n{outcome.problem}\n")
+        for name, why in campaign.missing.items():
+            (folder / f"{name}.txt").write_text(f"{why}\n")
+        yield Delivery(platform, outcomes, campaign.missing, seconds)
+    finally:
+        _remove(request.config)
 
 
 def _remove(config: pytest.Config) -> None:

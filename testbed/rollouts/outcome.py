@@ -50,7 +50,7 @@ class Outcome(BaseModel):
     load: Summary
     intervals: list[Interval] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
-    """Events about its pods: reason and message."""
+    """Warnings among the events of its namespace, and its nodes' about its pods: reason and message."""
     longest_gap: float = 0.0
     """Seconds for which Prometheus had looked at nothing, the longest, during this release."""
     problem: str = ""
@@ -114,12 +114,17 @@ class Outcome(BaseModel):
         found = self.load.releases.get(release)
         return found.failed if found else 0
 
-    def heard(self, words: str) -> str | None:
-        """The first message of Flagger with these words."""
-        return next((one.message for one in self.said if words in one.message), None)
+    def heard(self, words: str, since: float = 0) -> str | None:
+        """The first message of Flagger with these words, from a time on."""
+        return next((one.message for one in self.said if words in one.message and one.at >= since), None)
+
+    def slowest(self, release: str, since: float, until: float) -> float:
+        """The longest that a user waited for an answer of a release between two times, in seconds; 0 without one."""
+        within = [one for one in self.intervals if since <= one.end - 1 and one.end <= until]
+        return max((one.releases[release].latency.max for one in within if release in one.releases), default=0.0)
 
     def warned(self, words: str) -> bool:
-        """Whether an event about its pods has these words."""
+        """Whether a warning about it, its Canary or its pods has these words."""
         return any(words in one for one in self.warnings)
 
     def failed_between(self, since: float, until: float) -> int:

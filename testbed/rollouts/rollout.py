@@ -93,18 +93,25 @@ class Rollout:
         kube.apply_all(self.release.without.weaken(canary, config), namespace=self.namespace)
         kube.create(canary, namespace=self.namespace)
 
-    def heard(self, canary: Manifest) -> None:
-        """Write down how the Canary stands, where that is new."""
+    def heard(self, canary: Manifest, at: float) -> None:
+        """Write down how the Canary stood at a time, where that is new and no older than the release."""
         status = canary.get("status") or {}
         self.spec = canary["spec"]
+        if self.released is not None and at < self.released:
+            return
         moment = Moment(
-            at=time.time(),
+            at=at,
             phase=str(status.get("phase") or ""),
             weight=int(status.get("canaryWeight") or 0),
             failed_checks=int(status.get("failedChecks") or 0),
         )
         if moment.model_dump(exclude={"at"}) != self.last.model_dump(exclude={"at"}):
             self.moments.append(moment)
+
+    def advanced_after(self, since: float) -> bool:
+        """Whether the canary got more traffic after a time than it had by then."""
+        by_then = max((moment.weight for moment in self.moments if moment.at <= since), default=0)
+        return any(moment.weight > by_then for moment in self.moments if moment.at > since)
 
     def start_users(self) -> None:
         """Requests at a constant rate, until `stop_users`; they begin once the gateway serves the service."""
@@ -159,7 +166,11 @@ class Rollout:
         self._users.close()
 
     def outcome(self, said: list[Said], problem: str) -> Outcome:
-        """All that is known of it."""
+        """All that is known of it.
+
+        Raises:
+            TestbedError: It was never released, or its users' load generator was killed.
+        """
         if self._load is None or self.released is None:
             raise TestbedError(f"{self.release.name} was never released", why=problem, fix="see Flagger's log")
         name = f"{self.release.name}-primary"

@@ -13,6 +13,8 @@ from testbed.operators.canary.children import LATENCY, QUERIES, SUCCESS_RATE, TE
 from testbed.operators.config import CanaryConfig
 
 FLAGGERS_DEADLINE = 600
+WARM_UP = "warm-up"
+"""The hook of that name."""
 OWN = "own-"
 """How the names of metric templates begin that are not the platform's."""
 
@@ -61,11 +63,7 @@ class NoCheck:
 
 @dataclass(frozen=True)
 class NoHook:
-    """Without one of the hooks before the first shift: `smoke-test` or `warm-up`.
-
-    Without the warm-up checks look back over the whole step, and one that fails is enough: as it was when a cold start
-    rolled a good release back.
-    """
+    """Without one of the hooks before the first shift."""
 
     name: str
 
@@ -73,15 +71,35 @@ class NoHook:
         """Leave it out."""
         analysis = canary["spec"]["analysis"]
         analysis["webhooks"] = [one for one in analysis["webhooks"] if one["name"] != self.name]
-        if self.name == "warm-up":
-            analysis["threshold"] = 1
-            for check in analysis["metrics"]:
-                check["interval"] = analysis["interval"]
         return []
 
     def is_off(self, spec: dict[str, Any]) -> bool:
         """Whether it is left out."""
         return self.name not in {one["name"] for one in spec["analysis"].get("webhooks") or []}
+
+
+@dataclass(frozen=True)
+class NothingForColdStarts:
+    """Without what the platform has against cold starts: the warm-up, and the second check that must fail.
+
+    Checks then look back over the whole step, as the platform has it for a warm-up of no length. With the second check
+    alone a cold start costs one failed check, and only whatever fails another rolls the release back.
+    """
+
+    def weaken(self, canary: Manifest, config: CanaryConfig) -> list[Manifest]:
+        """No warm-up; back at the first failed check."""
+        analysis = canary["spec"]["analysis"]
+        NoHook(WARM_UP).weaken(canary, config)
+        analysis["threshold"] = 1
+        for check in analysis["metrics"]:
+            check["interval"] = analysis["interval"]
+        return []
+
+    def is_off(self, spec: dict[str, Any]) -> bool:
+        """Whether all of it is so."""
+        analysis = spec["analysis"]
+        looks_back = {check["interval"] for check in analysis["metrics"]}
+        return NoHook(WARM_UP).is_off(spec) and analysis["threshold"] == 1 and looks_back == {analysis["interval"]}
 
 
 @dataclass(frozen=True)
@@ -158,6 +176,7 @@ __all__ = [
     "NoDeadline",
     "NoHook",
     "NoSteps",
+    "NothingForColdStarts",
     "NothingLess",
     "OwnQueries",
     "Weakening",

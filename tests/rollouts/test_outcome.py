@@ -14,7 +14,17 @@ from testbed.operators.canary import children, validation
 from testbed.operators.canary.spec import parse
 from testbed.operators.config import CanaryConfig
 from testbed.rollouts.outcome import Moment, Outcome, Said
-from testbed.rollouts.weakened import LATENCY, SUCCESS_RATE, NoCheck, NoDeadline, NoHook, NoSteps, OwnQueries, Weakening
+from testbed.rollouts.weakened import (
+    LATENCY,
+    SUCCESS_RATE,
+    NoCheck,
+    NoDeadline,
+    NoHook,
+    NoSteps,
+    NothingForColdStarts,
+    OwnQueries,
+    Weakening,
+)
 
 NONE = Percentiles(p50=0, p90=0, p99=0, max=0)
 CONFIG = CanaryConfig()
@@ -58,7 +68,19 @@ def test_the_record_of_a_rollback() -> None:
     assert found.share("v2", 109, 111) == 0.05
     assert found.heard("advancement platform-latency-p99") is not None
     assert found.heard("parse error") is None
+    assert found.heard("advancement", since=105) is not None
+    assert found.heard("advancement", since=106) is None
     assert "   20.0 s  Failed 0%, 0 failed checks" in found.timeline()
+
+
+def test_the_slowest_answer_of_a_release_between_two_times() -> None:
+    def slow(end: float, seconds: float) -> Interval:
+        latency = NONE.model_copy(update={"max": seconds})
+        return interval(end).model_copy(update={"releases": {"v2": group(1).model_copy(update={"latency": latency})}})
+
+    found = outcome().model_copy(update={"intervals": [slow(110, 9), slow(112, 1), slow(113, 2), slow(120, 9)]})
+    assert found.slowest("v2", 110, 115) == 2
+    assert found.slowest("v1", 110, 115) == 0
 
 
 def test_what_never_happened_is_an_error() -> None:
@@ -88,7 +110,7 @@ def canary() -> dict[str, Any]:
         NoCheck(LATENCY),
         NoCheck(SUCCESS_RATE),
         NoHook("smoke-test"),
-        NoHook("warm-up"),
+        NothingForColdStarts(),
         NoDeadline(),
         OwnQueries("unscoped"),
         OwnQueries("broken"),
@@ -101,6 +123,14 @@ def test_a_weakened_canary_lacks_its_guard_and_a_whole_one_does_not(without: Wea
     assert without.is_off(weak["spec"])
     assert not without.is_off(whole["spec"])
     assert all(one["spec"]["provider"]["address"] == CONFIG.prometheus for one in made)
+
+
+@pytest.mark.parametrize("put_back", [{"threshold": 2}, {"webhooks": [{"name": "warm-up"}]}, {"interval": "60s"}])
+def test_all_that_helps_against_cold_starts_must_be_off(put_back: dict[str, Any]) -> None:
+    weak = canary()
+    NothingForColdStarts().weaken(weak, CONFIG)
+    weak["spec"]["analysis"] |= put_back
+    assert not NothingForColdStarts().is_off(weak["spec"])
 
 
 def test_unscoped_queries_see_every_pod() -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +21,23 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from testbed.doctor import Check, examine, machine, ready, tools
-from testbed.doctor.examination import render
+from testbed.aws.distribution import Distribution
+from testbed.config import PlatformSpec
+from testbed.doctor import Check, examine, machine, programs, ready, tools
+from testbed.doctor.demands import PLATFORM, Demands, demands, needed, needing, on_three_clusters
+from testbed.doctor.examination import render, render_json, verdict
 from testbed.doctor.leftovers import leftover_checks
 from testbed.errors import UsageError
 from testbed.supervisor import ProcessSpec, Supervisor
-from testbed.toolchain import Mirror
+from testbed.toolchain import Mirror, Toolchain, load_lock
 from testbed.toolchain.export import fill_mirror
 
 if TYPE_CHECKING:
     from conftest import Workshop
 
 Memory = namedtuple("Memory", "available")
+ALL_NEED_IT = {PLATFORM: {"tiny"}}
+ONE_GROUP_NEEDS_IT = {PLATFORM: set[str](), "gitops": {"tiny"}}
 
 
 def doctor(*arguments: str, **changes: str) -> tuple[int, dict[str, Any]]:
@@ -52,12 +57,15 @@ def by_name(checks: list[Check]) -> dict[str, Check]:
     return {check.name: check for check in checks}
 
 
-def of_machine(tmp_path: Path, *, builds: bool = False) -> dict[str, Check]:
-    return by_name(list(machine.machine_checks(builds=builds, state_folder=tmp_path / "state")))
+def of_machine(tmp_path: Path, *, builds: bool = False, largest: Sequence[str] = ()) -> dict[str, Check]:
+    looks = machine.machine_checks(builds=builds, state_folder=tmp_path / "state", largest=list(largest))
+    return by_name(list(looks))
 
 
-def of_tools(shop: Workshop, *, mirror: Mirror | None = None, network: bool | None = False) -> dict[str, Check]:
-    return by_name(list(tools.tool_checks(shop.toolchain(mirror), {"tiny"}, network=network)))
+def of_tools(
+    shop: Workshop, *, mirror: Mirror | None = None, network: bool | None = False, wanted: Demands = ALL_NEED_IT
+) -> dict[str, Check]:
+    return by_name(list(tools.tool_checks(shop.toolchain(mirror), wanted, network=network)))
 
 
 def test_a_machine_that_can_run_the_scenarios(tmp_path: Path) -> None:
@@ -130,6 +138,80 @@ def test_no_go_and_no_way_to_get_it(
     assert (found.state, "or pip or uv" in found.fix) == ("missing", True)
 
 
+def test_what_one_group_of_scenarios_needs_is_shown_as_such(
+    workshop: Workshop, only_on_path: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = of_tools(workshop, wanted=ONE_GROUP_NEEDS_IT)["tiny"]
+    assert (found.state, found.only_for) == ("warn", ["gitops"])
+    only_on_path()
+    monkeypatch.setattr(tools.importlib.util, "find_spec", lambda _: None)
+    go = of_tools(workshop, wanted=ONE_GROUP_NEEDS_IT)["Go"]
+    assert (go.state, go.only_for) == ("missing", ["gitops"])
+    assert of_tools(workshop, wanted={PLATFORM: set()})["Go"].state == "warn"
+
+
+def test_a_tool_that_no_scenario_needs_says_what_it_is_for(workshop: Workshop) -> None:
+    workshop.write_tool(extra='optional = "testbed bench"\n')
+    found = of_tools(workshop, wanted={PLATFORM: set()})["tiny"]
+    assert (found.state, found.fix) == ("optional", "`testbed tools build tiny`")
+    assert found.found.endswith("; only for testbed bench")
+
+
+def test_the_demands_are_those_of_all_scenarios() -> None:
+    """Every tool of the lock is needed by a scenario, but for optional ones and those that only tests use."""
+    lock = load_lock()
+    wanted = demands(PlatformSpec())
+    only_in_tests = {"gator", "promtool", "kubectl"}
+    assert lock.keys() - needed(wanted) == only_in_tests | {name for name, tool in lock.items() if tool.optional}
+    assert needing(wanted, ["argocd"]) == on_three_clusters(wanted) == ["gitops", "promotion"]
+    assert needing(wanted, ["gatekeeper", "argocd"]) == []
+    assert "load" in wanted["delivery"]
+    on_existing = demands(PlatformSpec(backend="existing"))
+    assert "kubectl" in on_existing[PLATFORM]
+    assert "podinfo" not in needed(on_existing)
+
+
+def test_redis_for_argo_cd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wanted = demands(PlatformSpec())
+    found = by_name(list(programs.program_checks(wanted)))
+    assert (found["redis-server"].state, found["redis-server"].only_for) == ("ok", ["gitops", "promotion"])
+
+    def none() -> Path:
+        raise UsageError("there is no redis-server", why="no wheel for Python 3.14", fix="install redis-server")
+
+    monkeypatch.setattr(programs, "redis_server", none)
+    missing = by_name(list(programs.program_checks(wanted)))["redis-server"]
+    assert (missing.state, missing.found, missing.fix) == (
+        "missing",
+        "none; no wheel for Python 3.14",
+        "install redis-server",
+    )
+    monkeypatch.setattr(programs, "redis_server", lambda: tmp_path / "gone")
+    assert by_name(list(programs.program_checks(wanted)))["redis-server"].state == "missing"
+    assert list(programs.program_checks({PLATFORM: {"etcd"}})) == []
+    everything = by_name(list(programs.program_checks(demands(PlatformSpec(addons=["argo-cd"])))))["redis-server"]
+    assert (everything.state, everything.only_for) == ("missing", [])
+
+
+def test_curl_for_smoke_tests(only_on_path: Callable[..., Path]) -> None:
+    only_on_path()
+    missing = by_name(list(programs.program_checks(demands(PlatformSpec()))))["curl"]
+    assert (missing.state, missing.only_for) == ("missing", ["delivery"])
+
+
+def test_what_the_configuration_asks_for_is_looked_at(only_on_path: Callable[..., Path]) -> None:
+    only_on_path()
+
+    def looked_at(spec: PlatformSpec) -> list[tuple[str, str, list[str]]]:
+        found = programs.configured_checks(spec, demands(spec), Toolchain())
+        return [(check.name, check.state, check.only_for) for check in found]
+
+    assert looked_at(PlatformSpec()) == []
+    assert looked_at(PlatformSpec(backend="kind")) == [("backend kind", "missing", [])]
+    asked = PlatformSpec(infra_cloud=Distribution(engine="terraform"))
+    assert looked_at(asked) == [("terraform", "missing", ["aws", "pipelines"])]
+
+
 def test_no_go_does_not_matter_when_the_tools_are_ready(
     workshop: Workshop, only_on_path: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +269,10 @@ def test_little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for available, builds, state in ((5e8, False, "missing"), (2e9, True, "warn"), (2e9, False, "ok")):
         monkeypatch.setattr(psutil, "virtual_memory", lambda available=available: Memory(available))
         assert of_machine(tmp_path, builds=builds)["memory"].state == state
+    for available, state, only_for in ((5e8, "missing", []), (2e9, "missing", ["gitops"]), (4e9, "ok", [])):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda available=available: Memory(available))
+        found = of_machine(tmp_path, largest=["gitops"])["memory"]
+        assert (found.state, found.only_for) == (state, only_for)
 
 
 def test_few_open_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -246,6 +332,34 @@ def test_platforms_that_run_and_that_died(tmp_path: Path) -> None:
     assert [check.state for check in leftover_checks(tmp_path)][1] == "warn"
     died = next(leftover_checks(tmp_path))
     assert (died.state, died.fix) == ("warn", "`testbed down --name mine`")
+
+
+def test_accounts_that_run_and_that_died(tmp_path: Path) -> None:
+    for name in ("aws-kept", "aws-0123"):
+        (tmp_path / name).mkdir()
+    run, kept = leftover_checks(tmp_path)
+    assert (run.name, run.state, run.fix) == ("AWS aws-0123", "warn", f"rm -r {tmp_path / 'aws-0123'}")
+    assert (kept.name, kept.state, kept.fix) == ("AWS aws-kept", "warn", "`testbed aws down`")
+    with FileLock(tmp_path / "aws-0123.lock"):
+        assert next(leftover_checks(tmp_path)).found == "starting or ending"
+
+
+def test_the_verdict_says_which_scenarios_can_run() -> None:
+    fine = Check(name="git", state="ok", found="2.47")
+    slow = Check(name="cores", state="warn", found="1", fix="two")
+    redis = Check(
+        name="redis-server", state="missing", found="none", fix="install it", only_for=["gitops", "promotion"]
+    )
+    memory = Check(name="memory", state="missing", found="2 GB", fix="free some", only_for=["gitops"])
+    git = Check(name="git", state="missing", found="none", fix="install it")
+    assert verdict([fine, slow]) == ["Every scenario can run here (1 warnings)"]
+    assert verdict([slow, redis, memory]) == [
+        "The configured platform can start here (1 warnings)",
+        "Scenarios of gitops cannot run yet. Missing: redis-server, memory",
+        "Scenarios of promotion cannot run yet. Missing: redis-server",
+    ]
+    assert verdict([git, redis]) == ["The scenarios cannot run here yet. Missing: git"]
+    assert (ready([redis]), json.loads(render_json([redis]))["blocked"]["gitops"]) == (False, ["redis-server"])
 
 
 def test_the_table_names_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,15 +59,12 @@ class TenantController(Controller):
         if said:
             raise Problem("QuotaExceedsLimit", "; ".join(said), retry=False)
         namespace = await self._own_namespace(body)
-        found = self.store.get(TEAM, spec.team)
-        now = datetime.datetime.now(datetime.UTC)
-        if (
-            problem := teams.problem_of(spec.team, found, self.config.directoryMaxAge, now)
-        ) is not None or found is None:
+        try:
+            team = self._team(spec)
+        except Problem:  # also while the team is in doubt nobody loosens what is there
             if namespace is not None:
                 await self._ensure_all(children.guard_rails(body, spec, self.config), body)
-            raise problem or Problem("TeamNotFound", f"spec.team: no Team {spec.team!r}")
-        team = teams.parse(spec.team, found)
+            raise
         await self._add_finalizer(body)  # only now: before there is nothing that a deletion would have to wait for
         await self.ensure(NAMESPACE, children.namespace(body, spec, team, self.config), body)
         rails = children.guard_rails(body, spec, self.config)
@@ -76,6 +73,14 @@ class TenantController(Controller):
         await self._ensure_all([(ROLE_BINDING, binding) for binding in bindings], body)
         await self._remove_stray_bindings(name, bindings)
         return {"namespace": name, "costCenter": team.costCenter}
+
+    def _team(self, spec: TenantSpec) -> TeamSpec:
+        found = self.store.get(TEAM, spec.team)
+        now = datetime.datetime.now(datetime.UTC)
+        problem = teams.problem_of(spec.team, found, self.config.directoryMaxAge, now)
+        if problem is not None or found is None:
+            raise problem or Problem("TeamNotFound", f"spec.team: no Team {spec.team!r}")
+        return teams.parse(spec.team, found)
 
     async def _ensure_all(self, wanted: list[tuple[Resource, Body]], owner: Body) -> None:
         await asyncio.gather(*(self.ensure(resource, manifest, owner) for resource, manifest in wanted))
