@@ -10,8 +10,9 @@ import pytest
 from testbed.addons.operators import GROUP, CanaryPolicy
 from testbed.cluster import Refused
 from testbed.delivery import FLAGGER, policy, wait_policy
+from testbed.guards import FailClosed
 from testbed.incident import Incident
-from testbed.operator_guards import FailsClosed, Schema
+from testbed.operator_guards import Schema
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 
@@ -54,7 +55,7 @@ def test_the_schema_of_policies_says_what_is_wrong(
         raise Incident(f"accepted: {', '.join(accepted)}")
 
 
-@pytest.mark.scenario(guard=FailsClosed(OPERATOR))
+@pytest.mark.scenario(guard=FailClosed(OPERATOR))
 def test_no_policy_slips_through_while_the_webhook_is_down(
     platform: Platform, guard: str, namespace: str, sla: SlaRecorder
 ) -> None:

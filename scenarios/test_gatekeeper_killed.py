@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from testbed.addons.gatekeeper import ADMIT, WEBHOOK
 from testbed.cluster import Manifest, Refused
 from testbed.guards import FailClosed
 from testbed.incident import Incident
@@ -17,7 +18,7 @@ UNTAGGED["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": 
 
 
 @pytest.mark.needs("gatekeeper")
-@pytest.mark.scenario(guard=FailClosed())
+@pytest.mark.scenario(guard=FailClosed(WEBHOOK, ADMIT))
 def test_nothing_slips_through_while_gatekeeper_is_down(
     platform: Platform, guard: str, namespace: str, sla: SlaRecorder
 ) -> None:

@@ -6,18 +6,18 @@ import time
 
 import pytest
 
-from testbed.addons.gateway import CONTROLLER, PROXY
+from testbed.addons.gateway import CONTROLLER, PROXY, Gateway
 from testbed.errors import WaitTimeout
+from testbed.guards import Restarted
 from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 from testbed.traffic import wait_served
-from testbed.traffic.guards import ControllerRestarted
 from testbed.traffic.split import Split, only
 
 
 @pytest.mark.needs("gateway", "workloads")
-@pytest.mark.scenario(guard=ControllerRestarted(), on="split")
+@pytest.mark.scenario(guard=Restarted(CONTROLLER, of=Gateway))
 def test_traffic_survives_the_controller(platform: Platform, split: Split, guard: str, sla: SlaRecorder) -> None:
     """Given a change of weights, when the controller is killed, then none is lost and the change is made after all."""
     component = platform.cluster.component(CONTROLLER)

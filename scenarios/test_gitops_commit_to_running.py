@@ -22,7 +22,8 @@ def test_a_merged_tag_runs_in_dev(
     """Given a service deployed from git, when a new tag is merged, then its pods run it within the SLA."""
     repository = gitops.repository("shop", workload.files("shop"))
     shop = gitops.application("shop", repository, namespace=namespace)
-    gitops.wait_synced(shop, repository.head, timeout=30, healthy=True)
+    before = repository.head
+    gitops.wait_synced(shop, before, timeout=30, healthy=True)
     try:
         with sla.within("commit-to-running") as running:
             with sla.within("commit-to-synced") as limit:
@@ -32,6 +33,8 @@ def test_a_merged_tag_runs_in_dev(
                 gitops.wait_synced(shop, bump, timeout=limit)
             gitops.wait_synced(shop, bump, timeout=running, healthy=True)
     except WaitTimeout as still:
+        if not gitops.confirm_untold(shop, before, repository.head, timeout=sla.limit("commit-to-running")):
+            raise
         raise Incident(f"the merged tag does not run: {still.why}") from None
     deployed = platform.cluster.client().get("Deployment", "shop", namespace=namespace, api_version="apps/v1")
     assert deployed is not None

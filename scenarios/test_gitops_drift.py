@@ -48,6 +48,10 @@ def test_a_change_by_hand_is_put_back(
         with sla.within("drift-healed") as limit:
             wait_until("the Deployment is as git says", as_in_git, timeout=limit)
     except WaitTimeout as still:
+        # Argo CD has seen it, and does nothing about it.
+        different = gitops.wait_out_of_sync(shop, timeout=sla.limit("drift-reported"))
+        if different != ["Deployment shop"] or not gitops.status(shop).left_alone(repository.head):
+            raise
         raise Incident(f"what somebody changed by hand stays: {still.why}") from None
 
 
@@ -70,6 +74,11 @@ def test_a_change_by_hand_is_reported_where_nothing_heals(
         with sla.within("drift-reported") as limit:
             different = gitops.wait_out_of_sync(shop, timeout=limit)
     except WaitTimeout as still:
+        if not gitops.status(shop).synced(repository.head):
+            raise
+        # Argo CD has seen the change: it says so once it may compare that field.
+        gitops.change(shop, {"spec": {"ignoreDifferences": None}})
+        gitops.wait_out_of_sync(shop, timeout=sla.limit("drift-reported"))
         raise Incident(f"nobody hears of the change: {still.why}") from None
     assert different == ["Deployment shop"]
     found = kube.get("Deployment", "shop", namespace=namespace, api_version=APPS)

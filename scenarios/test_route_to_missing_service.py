@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from testbed.addons.gateway import CONTROLLER, Gateway
 from testbed.errors import WaitTimeout
+from testbed.guards import Running
 from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 from testbed.traffic import route, service, wait_condition, wait_served
-from testbed.traffic.guards import ControllerRunning
 from testbed.traffic.routes import ask
 from testbed.traffic.split import Split
 
 
 @pytest.mark.needs("gateway", "workloads")
-@pytest.mark.scenario(guard=ControllerRunning(), on="split")
+@pytest.mark.scenario(guard=Running(CONTROLLER, of=Gateway))
 def test_a_missing_service_is_told(platform: Platform, split: Split, guard: str, sla: SlaRecorder) -> None:
     """Given a service with traffic, when a route names one that is missing, then it says so and answers 500."""
     host = f"typo.{split.namespace}.test"

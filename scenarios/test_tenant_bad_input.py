@@ -12,8 +12,9 @@ import pytest
 from testbed.addons.operators import GROUP, TenantWorkspace
 from testbed.cluster import Refused
 from testbed.errors import WaitTimeout
+from testbed.guards import FailClosed
 from testbed.incident import Incident
-from testbed.operator_guards import FailsClosed, Leading, Schema, Webhooks
+from testbed.operator_guards import Leading, Schema, Webhooks
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 from testbed.tenancy import LABEL, Tenancy
@@ -115,7 +116,7 @@ def test_the_schema_says_what_is_wrong(platform: Platform, tenancy: Tenancy, gua
         raise Incident(f"accepted: {', '.join(accepted)}")
 
 
-@pytest.mark.scenario(guard=FailsClosed(OPERATOR))
+@pytest.mark.scenario(guard=FailClosed(OPERATOR))
 def test_nothing_slips_through_while_the_webhook_is_down(
     platform: Platform, tenancy: Tenancy, guard: str, sla: SlaRecorder
 ) -> None:

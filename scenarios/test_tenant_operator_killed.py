@@ -9,8 +9,9 @@ import pytest
 
 from testbed.addons.operators import TenantWorkspace
 from testbed.errors import WaitTimeout
+from testbed.guards import Restarted
 from testbed.incident import Incident
-from testbed.operator_guards import GivenUp, KeptAlive, Leading, SecondReplica
+from testbed.operator_guards import GivenUp, Leading, SecondReplica
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 from testbed.tenancy import BINDINGS, LABEL, Tenancy
@@ -37,7 +38,7 @@ def each_exactly_once(tenancy: Tenancy, names: list[str]) -> None:
     assert len(ours) == BINDINGS * len(names)
 
 
-@pytest.mark.scenario(guard=KeptAlive("tenant-workspace"))
+@pytest.mark.scenario(guard=Restarted("tenant-workspace", of=TenantWorkspace))
 def test_fifty_creations_survive_a_kill(platform: Platform, guard: str, sla: SlaRecorder) -> None:
     """Given fifty workspaces in the making, when the operator is killed among them, then all are made, none twice."""
     tenancy = Tenancy(platform.cluster.client())

@@ -6,11 +6,12 @@ from functools import partial
 
 import pytest
 
+from testbed.addons.gateway import CONTROLLER, Gateway
 from testbed.errors import WaitTimeout
+from testbed.guards import Running
 from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
-from testbed.traffic.guards import ControllerRunning
 from testbed.traffic.split import Split, only, seconds_until_left
 
 CHANGES = 10
@@ -18,7 +19,7 @@ RATE = 500
 
 
 @pytest.mark.needs("gateway", "workloads")
-@pytest.mark.scenario(guard=ControllerRunning(), on="split")
+@pytest.mark.scenario(guard=Running(CONTROLLER, of=Gateway))
 def test_no_request_is_lost_to_a_change_of_weights(
     platform: Platform, split: Split, guard: str, sla: SlaRecorder
 ) -> None:

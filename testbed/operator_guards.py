@@ -25,7 +25,10 @@ OPERATORS: dict[str, type[OperatorAddOn]] = {addon.name: addon for addon in (Ten
 
 
 class Leading:
-    """An operator that leads; removed, another holds its lease: it answers its webhooks and reconciles nothing."""
+    """An operator that leads; removed, another holds its lease: it runs, answers its webhooks, and reconciles nothing.
+
+    See `Running` and `Restarted` in `testbed.guards` for an operator that is away altogether, or dies.
+    """
 
     def __init__(self, operator: str) -> None:
         self.operator = operator
@@ -34,9 +37,9 @@ class Leading:
     def removed(self, platform: Platform) -> Iterator[None]:
         """Take the lease, and give it back."""
         operator = platform.addon(OPERATORS[self.operator])
-        self._hold(platform, "testbed-control", 3600)
-        self._wait(operator, 0)
         try:
+            self._hold(platform, "testbed-control", 3600)
+            self._wait(operator, 0)
             yield
         finally:
             self._hold(platform, "", 1)
@@ -75,8 +78,6 @@ class Webhooks:
         saved = [manifest for manifest in found if manifest is not None]
         if not saved:
             raise LookupError(f"{self.operator} has no webhooks")
-        for manifest in saved:
-            kube.delete(manifest["kind"], self.operator, api_version=WEBHOOK_API)
         refused, _ = operator.probe()
 
         def admitted() -> tuple[bool, object]:
@@ -84,6 +85,8 @@ class Webhooks:
             return True, "admitted"
 
         try:
+            for manifest in saved:
+                kube.delete(manifest["kind"], self.operator, api_version=WEBHOOK_API)
             wait_until(
                 "the API server calls the webhooks no more", admitted, timeout=EFFECTIVE_WITHIN, retry_on=(Exception,)
             )
@@ -93,53 +96,6 @@ class Webhooks:
                 manifest["metadata"] = {"name": self.operator}
                 kube.apply(manifest)
             operator.ready()
-
-
-class FailsClosed:
-    """The `failurePolicy: Fail` of an operator's webhooks; removed, it is `Ignore`."""
-
-    def __init__(self, operator: str) -> None:
-        self.operator = operator
-
-    @contextmanager
-    def removed(self, platform: Platform) -> Iterator[None]:
-        """Set the policy, and set it back."""
-        self._set(platform, "Ignore")
-        try:
-            yield
-        finally:
-            self._set(platform, "Fail")
-
-    def _set(self, platform: Platform, policy: str) -> None:
-        kube = platform.cluster.client()
-        kinds = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")  # a call of either may fail
-        found = [kube.get(kind, self.operator, api_version=WEBHOOK_API) for kind in kinds]
-        if found[0] is None:
-            raise LookupError(f"{self.operator} has no validating webhook")
-        for manifest in filter(None, found):
-            for webhook in manifest["webhooks"]:
-                webhook["failurePolicy"] = policy
-            manifest["metadata"] = {"name": self.operator}
-            kube.apply(manifest)
-
-
-class KeptAlive:
-    """The restart of an operator that dies; removed, it stays dead."""
-
-    def __init__(self, operator: str) -> None:
-        self.operator = operator
-
-    @contextmanager
-    def removed(self, platform: Platform) -> Iterator[None]:
-        """Switch restarts off, and on again with the operator working."""
-        name = platform.cluster.component(self.operator)
-        platform.supervisor.set_restart(name, False)
-        try:
-            yield
-        finally:
-            platform.supervisor.set_restart(name, True)
-            platform.supervisor.revive(name)
-            platform.addon(OPERATORS[self.operator]).ready()
 
 
 class Schema:
@@ -163,9 +119,9 @@ class Schema:
             version["schema"]["openAPIV3Schema"] = anything | {"properties": {"status": anything}}
         kind = manifest["spec"]["names"]["kind"]
         with self.webhooks.removed(platform):
-            kube.apply(loose)
-            self._wait(kube, kind, accepted=True)
             try:
+                kube.apply(loose)
+                self._wait(kube, kind, accepted=True)
                 yield
             finally:
                 kube.apply(manifest)
@@ -192,13 +148,27 @@ class Finalizers:
 
     @contextmanager
     def removed(self, platform: Platform) -> Iterator[None]:
-        """Take it off those that are there, while the operator does not lead and so puts none back."""
+        """Take it off those that are there, while the operator does not lead; then that puts it back."""
         kube = platform.cluster.client()
-        with Leading("tenant-workspace").removed(platform):
-            for found in kube.list("TenantWorkspace", api_version=GROUP):
-                if found["metadata"]["name"].startswith(self.prefix):
-                    kube.merge(found, {"metadata": {"finalizers": None}})
-            yield
+
+        def bare() -> list[str]:
+            metas = [found["metadata"] for found in kube.list("TenantWorkspace", api_version=GROUP)]
+            ours = [meta for meta in metas if meta["name"].startswith(self.prefix)]
+            return [meta["name"] for meta in ours if not meta.get("finalizers") and not meta.get("deletionTimestamp")]
+
+        try:
+            with Leading("tenant-workspace").removed(platform):
+                for found in kube.list("TenantWorkspace", api_version=GROUP):
+                    if found["metadata"]["name"].startswith(self.prefix):
+                        kube.merge(found, {"metadata": {"finalizers": None}})
+                yield
+        finally:
+            wait_until(
+                f"workspaces {self.prefix}* have their finalizer",
+                lambda: (not (without := bare()), without),
+                timeout=EFFECTIVE_WITHIN,
+                retry_on=NOT_YET,
+            )
 
 
 class SecondReplica:
@@ -221,9 +191,9 @@ class SecondReplica:
     def deployed(self, platform: Platform) -> Iterator[None]:
         """The operator as it is deployed: with its standby, while the guard is on."""
         operator = platform.addon(OPERATORS[self.operator])
-        if self._wanted:
-            operator.start_replica(1)
         try:
+            if self._wanted:
+                operator.start_replica(1)
             yield
         finally:
             operator.stop_replica(1)
@@ -264,20 +234,19 @@ class ScopedToNamespace:
         """Bind it cluster-wide, and delete that binding."""
         kube = platform.cluster.client()
         name = "testbed-control"
-        kube.apply(
-            {
-                "apiVersion": RBAC_API,
-                "kind": "ClusterRoleBinding",
-                "metadata": {"name": name},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": self.role},
-                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": self.group}],
-            }
-        )
+        binding = {
+            "apiVersion": RBAC_API,
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": self.role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": self.group}],
+        }
 
         def effective() -> tuple[bool, object]:
             return kube.allowed("anybody", self.group, "list", "pods", "", "default"), "not allowed yet"
 
         try:
+            kube.apply(binding)
             wait_until("the cluster-wide binding works", effective, timeout=EFFECTIVE_WITHIN)
             yield
         finally:
@@ -300,16 +269,20 @@ class GuardRails:
         """Delete them, and have the operator put them back."""
         kube = platform.cluster.client()
         tenancy = Tenancy(kube)
-        with Leading("tenant-workspace").removed(platform):
-            for kind in ("ResourceQuota", "LimitRange"):
-                for found in kube.list(kind, namespace=self.tenant, api_version="v1"):
-                    kube.delete(kind, found["metadata"]["name"], namespace=self.tenant, api_version="v1")
-            yield
-        wait_until(
-            f"{self.tenant} has its guard rails",
-            lambda: (not (lacking := tenancy.missing(self.tenant)), lacking),
-            timeout=EFFECTIVE_WITHIN,
-        )
+        if tenancy.get(self.tenant) is None:
+            raise LookupError(f"there is no workspace {self.tenant}")
+        try:
+            with Leading("tenant-workspace").removed(platform):
+                for kind in ("ResourceQuota", "LimitRange"):
+                    for found in kube.list(kind, namespace=self.tenant, api_version="v1"):
+                        kube.delete(kind, found["metadata"]["name"], namespace=self.tenant, api_version="v1")
+                yield
+        finally:
+            wait_until(
+                f"{self.tenant} has its guard rails",
+                lambda: (not (lacking := tenancy.missing(self.tenant)), lacking),
+                timeout=EFFECTIVE_WITHIN,
+            )
 
 
 class AlertRule:
@@ -322,8 +295,11 @@ class AlertRule:
     def removed(self, platform: Platform) -> Iterator[None]:
         """Load the rules without it, and with it."""
         prometheus = platform.addon(Prometheus)
-        prometheus.set_rules(without=(self.alert,))
+        names = {rule["name"] for group in prometheus.query_api("rules")["groups"] for rule in group["rules"]}
+        if self.alert not in names:
+            raise LookupError(f"there is no alert {self.alert}, only {', '.join(sorted(names))}")
         try:
+            prometheus.set_rules(without=(self.alert,))
             yield
         finally:
             prometheus.set_rules()

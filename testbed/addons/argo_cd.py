@@ -171,6 +171,10 @@ class ArgoCd(AddOn):
 
         wait_until(f"{name} is healthy", probe, timeout=timeout, retry_on=NOT_SERVED, evidence=lambda: log_tail(log))
 
+    def wait_back(self, role: str) -> None:
+        """Wait until the program says that it is well."""
+        self.wait_healthy(role)
+
     def ready(self) -> None:
         """Wait until it syncs: an Application of a new repository brings its ConfigMap into the cluster."""
         kube = self.cluster.client()

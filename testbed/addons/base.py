@@ -54,6 +54,10 @@ class AddOn(ABC):
     def ready(self) -> None:
         """Wait until it works; raises `WaitTimeout` or `ComponentDied`."""
 
+    def wait_back(self, role: str) -> None:
+        """Wait until one of its processes, which was started again, works: by default until all of it does."""
+        self.ready()
+
     def join(self, clusters: Iterable[Cluster]) -> None:  # noqa: B027 - most add-ons know one cluster
         """Learn of the platform's other clusters, once all of them are up. For add-ons of the hub."""
 

@@ -48,13 +48,16 @@ class Line:
     @contextmanager
     def removed(self, infra: Terragrunt) -> Iterator[None]:
         """Take the lines out of the working copy, and put them back."""
-        infra.without.add(self.argument)
-        changed = infra.strip(self.where)
+        present = infra.setting(self.argument, self.where)
+        known = self.argument in infra.without
         try:
+            infra.without.add(self.argument)
+            infra.strip(present)
             yield
         finally:
-            infra.without.discard(self.argument)
-            for path, text in changed.items():
+            if not known:
+                infra.without.discard(self.argument)
+            for path, text in present.items():
                 path.write_text(text)
 
 
@@ -85,17 +88,26 @@ class ServiceControlPolicy:
         """Detach it from every unit that has it, and attach it again."""
         organizations = cloud.bootstrap(ACCOUNTS[MANAGEMENT]).client("organizations")
         policies = organizations.list_policies(Filter=SCP)["Policies"]
-        policy = next(entry["Id"] for entry in policies if entry["Name"] == self.name)
-        targets = [entry["TargetId"] for entry in organizations.list_targets_for_policy(PolicyId=policy)["Targets"]]
+        ids = {entry["Name"]: entry["Id"] for entry in policies}
+        if self.name not in ids:
+            raise LookupError(f"there is no policy {self.name}, only {', '.join(sorted(ids))}")
+        policy = ids[self.name]
+
+        def attached() -> list[str]:
+            return [entry["TargetId"] for entry in organizations.list_targets_for_policy(PolicyId=policy)["Targets"]]
+
+        targets = attached()
         if not targets:
             raise LookupError(f"{self.name} is attached nowhere")
-        for target in targets:
-            organizations.detach_policy(PolicyId=policy, TargetId=target)
         try:
+            for target in targets:
+                organizations.detach_policy(PolicyId=policy, TargetId=target)
             yield
         finally:
+            there = attached()
             for target in targets:
-                organizations.attach_policy(PolicyId=policy, TargetId=target)
+                if target not in there:
+                    organizations.attach_policy(PolicyId=policy, TargetId=target)
 
 
 class OwnComponent:
@@ -117,11 +129,12 @@ class OwnComponent:
         """Use the merged component in the working copy, and the present one again."""
         component = infra.component(self.account, self.host) / "terragrunt.hcl"
         present = component.read_text()
+        other = (self.merged / "terragrunt.hcl").read_text()
         module = infra.tree / "modules" / "merged"
-        shutil.copytree(self.merged, module, dirs_exist_ok=True)
-        component.write_text((self.merged / "terragrunt.hcl").read_text())
         try:
+            shutil.copytree(self.merged, module, dirs_exist_ok=True)
+            component.write_text(other)
             yield
         finally:
             component.write_text(present)
-            shutil.rmtree(module)
+            shutil.rmtree(module, ignore_errors=True)

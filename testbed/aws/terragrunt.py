@@ -114,8 +114,9 @@ class Terragrunt:
     def root(self, path: Path) -> Iterator[None]:
         """Use another root for a while."""
         present = (self.tree / "live" / "root.hcl").read_text()
-        self.use_root(path.read_text())
+        other = path.read_text()
         try:
+            self.use_root(other)
             yield
         finally:
             (self.tree / "live" / "root.hcl").write_text(present)
@@ -140,21 +141,30 @@ class Terragrunt:
         copy.without, copy.skipped = self.without, self.skipped
         return copy
 
-    def strip(self, where: str) -> dict[Path, str]:
-        """Take the arguments in `without` out of files; returns what the files were.
+    def setting(self, argument: str, where: str) -> dict[Path, str]:
+        """The files of the working copy that set an argument, with their text. Nothing is changed.
+
+        Args:
+            argument: Its name, which begins the line.
+            where: Files of the tree, as a glob.
 
         Raises:
-            LookupError: There is nothing to take out, so no guard to remove.
+            UsageError: There is none.
         """
-        changed = {}
-        for path in self.tree.glob(where):
-            text = path.read_text()
-            if (less := _less(text, self.without)) != text:
-                changed[path] = text
-                path.write_text(less)
-        if not changed:
-            raise LookupError(f"no {', '.join(self.without)} in {where}")
-        return changed
+        texts = {path: path.read_text() for path in self.tree.glob(where)}
+        found = {path: text for path, text in texts.items() if _less(text, {argument}) != text}
+        if not found:
+            raise UsageError(
+                f"no file {where} of the infrastructure repository sets {argument}",
+                why="no line begins with it" if texts else "there is no such file",
+                fix=f"write it as `{argument} = ...`, or name the files that have it in the scenario's guard",
+            )
+        return found
+
+    def strip(self, files: dict[Path, str]) -> None:
+        """Take the arguments in `without` out of files of the working copy; `files` is as `setting` gives it."""
+        for path, text in files.items():
+            path.write_text(_less(text, self.without))
 
     def environment(self, credentials: Credentials | None) -> dict[str, str]:
         """The environment of a run: the cloud's, and where the tools find each other."""

@@ -21,6 +21,7 @@ class Status:
         status: dict[str, Any] = manifest.get("status") or {}
         self._sync: dict[str, Any] = status.get("sync") or {}
         self._operation: dict[str, Any] = status.get("operationState") or {}
+        self._asked = bool(manifest.get("operation"))
         self._health: dict[str, Any] = status.get("health") or {}
         self._resources: list[dict[str, Any]] = status.get("resources") or []
         self._conditions: list[dict[str, Any]] = status.get("conditions") or []
@@ -46,6 +47,16 @@ class Status:
     def out_of_sync(self) -> bool:
         """Whether it reports a difference."""
         return bool(self._sync.get("status") == "OutOfSync")
+
+    def left_alone(self, commit: str) -> bool:
+        """Whether it was compared with a commit and differs from it, and no sync is under way or asked for."""
+        under_way = self._asked or self._operation.get("phase") in {"Running", "Terminating"}
+        return self.out_of_sync and self._sync.get("revision") == commit and not under_way
+
+    @property
+    def untouched(self) -> bool:
+        """Whether Argo CD has not said anything of it since it was made."""
+        return self.exists and not (self._sync or self._operation or self._conditions)
 
     @property
     def failed(self) -> bool:

@@ -224,6 +224,22 @@ class GitOps:
         )
         return self.status(name).different
 
+    def confirm_untold(self, names: str | Iterable[str], before: str, commit: str, *, timeout: float) -> bool:
+        """Whether Applications lack a commit because Argo CD was not told of it, not because it is slow or ill.
+
+        Those that are in sync at the commit before are then refreshed by hand, and all must be synced.
+
+        Raises:
+            WaitTimeout: Told of it, Argo CD does not deploy the commit either.
+        """
+        wanted = [names] if isinstance(names, str) else list(names)
+        untold = [name for name in wanted if self.status(name).synced(before)]
+        for name in untold:
+            self.refresh(name)
+        if untold:
+            self.wait_synced(wanted, commit, timeout=timeout)
+        return bool(untold)
+
     def wait_said(self, name: str, words: str, *, timeout: float) -> str:
         """Wait until a condition or the sync's message of an Application has these words; returns what it says."""
 

@@ -45,50 +45,11 @@ class PushEvents:
     def removed(self, platform: Platform) -> Iterator[None]:
         """Send none, and send them again."""
         argo = platform.addon(ArgoCd)
-        argo.git.set_webhooks([])
         try:
+            argo.git.set_webhooks([])
             yield
         finally:
             argo.announce()
-
-
-class Restarts:
-    """The restart of one of Argo CD's programs that dies, as Kubernetes restarts a pod; removed, it stays dead."""
-
-    def __init__(self, role: str) -> None:
-        self.role = role
-
-    @contextmanager
-    def removed(self, platform: Platform) -> Iterator[None]:
-        """Switch restarts off, and on again with the program working."""
-        name = platform.cluster.component(self.role)
-        platform.supervisor.set_restart(name, False)
-        try:
-            yield
-        finally:
-            platform.supervisor.set_restart(name, True)
-            platform.supervisor.revive(name)
-            platform.addon(ArgoCd).wait_healthy(self.role)
-
-
-class Working:
-    """One of Argo CD's programs that works; removed, it is stopped."""
-
-    def __init__(self, role: str) -> None:
-        self.role = role
-
-    @contextmanager
-    def removed(self, platform: Platform) -> Iterator[None]:
-        """Stop it, and start it again."""
-        name = platform.cluster.component(self.role)
-        platform.supervisor.stop([name])
-        if platform.supervisor.component(name).running:
-            raise RuntimeError(f"{name} could not be stopped")
-        try:
-            yield
-        finally:
-            platform.supervisor.revive(name)
-            platform.addon(ArgoCd).wait_healthy(self.role)
 
 
 class ConfinedProject:
@@ -108,34 +69,53 @@ class ConfinedProject:
     def removed(self, platform: Platform) -> Iterator[None]:
         """Loosen it, and let the operator put it back."""
         kube = platform.cluster.client()
-        with Leading("tenant-workspace").removed(platform):
-            found = kube.get("AppProject", self.tenant, namespace=NAMESPACE, api_version=API)
-            if found is None:
-                raise LookupError(f"there is no AppProject {self.tenant}")
-            kube.merge(found, {"spec": self.EVERYTHING})
-            yield
+        found = kube.get("AppProject", self.tenant, namespace=NAMESPACE, api_version=API)
+        if found is None:
+            raise LookupError(f"there is no AppProject {self.tenant}")
+
+        def confined() -> tuple[bool, object]:
+            now = kube.get("AppProject", self.tenant, namespace=NAMESPACE, api_version=API) or {}
+            return now.get("spec") == found["spec"], now.get("spec")
+
+        try:
+            with Leading("tenant-workspace").removed(platform):
+                kube.merge(found, {"spec": self.EVERYTHING})
+                yield
+        finally:
+            wait_until(f"the AppProject {self.tenant} is as it was", confined, timeout=EFFECTIVE_WITHIN)
 
 
 class LoginNeeded:
     """Argo CD's API answers whom it knows; removed, everybody is an administrator, "until single sign-on works"."""
 
+    OFF: ClassVar[dict[str, dict[str, str]]] = {
+        "argocd-cm": {"users.anonymous.enabled": "true"},
+        "argocd-rbac-cm": {"policy.default": "role:admin"},
+    }
+
     @contextmanager
     def removed(self, platform: Platform) -> Iterator[None]:
         """Let anonymous users in, and keep them out again."""
-        self._set(platform, {"users.anonymous.enabled": "true"}, {"policy.default": "role:admin"})
-        try:
-            yield
-        finally:
-            self._set(platform, {"users.anonymous.enabled": "false"}, {"policy.default": ""})
-
-    def _set(self, platform: Platform, settings: dict[str, str], rights: dict[str, str]) -> None:
         kube = platform.cluster.client()
-        for name, data in (("argocd-cm", settings), ("argocd-rbac-cm", rights)):
+        maps = {}
+        for name in self.OFF:
             found = kube.get("ConfigMap", name, namespace=NAMESPACE, api_version="v1")
             if found is None:
                 raise LookupError(f"there is no ConfigMap {name}")
-            kube.merge(found, {"data": data})
-        wanted = 200 if settings["users.anonymous.enabled"] == "true" else 401
+            maps[name] = found
+        try:
+            for name, found in maps.items():
+                kube.merge(found, {"data": self.OFF[name]})
+            self._wait(platform, 200)
+            yield
+        finally:
+            for name, found in maps.items():  # merging None takes a key away
+                before = found.get("data") or {}
+                kube.merge(found, {"data": {key: before.get(key) for key in self.OFF[name]}})
+            self._wait(platform, 401)
+
+    @staticmethod
+    def _wait(platform: Platform, wanted: int) -> None:
         host, _, port = platform.addon(ArgoCd).address(SERVER).partition(":")
 
         def effective() -> tuple[bool, object]:

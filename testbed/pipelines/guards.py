@@ -38,16 +38,17 @@ class TrustedSubjects:
         taken = [
             conditions.pop(key)
             for statement in loose["Statement"]
-            for conditions in statement["Condition"].values()
+            for conditions in statement.get("Condition", {}).values()
             for key in list(conditions)
             if key.endswith(":sub")
         ]
         if not taken:
             raise LookupError(f"the trust policy of {self.role} has no condition on sub")
         for statement in loose["Statement"]:
-            statement["Condition"] = {name: found for name, found in statement["Condition"].items() if found}
-        iam.update_assume_role_policy(RoleName=self.role, PolicyDocument=json.dumps(loose))
+            if "Condition" in statement:
+                statement["Condition"] = {name: found for name, found in statement["Condition"].items() if found}
         try:
+            iam.update_assume_role_policy(RoleName=self.role, PolicyDocument=json.dumps(loose))
             yield
         finally:
             iam.update_assume_role_policy(RoleName=self.role, PolicyDocument=json.dumps(present))

@@ -52,6 +52,32 @@ def test_a_sync_that_is_tried_again_has_not_given_up() -> None:
     assert not status(operationState={"phase": "Running", "retryCount": 1}).given_up
 
 
+@pytest.mark.parametrize(
+    ("sync", "phase", "operation", "alone"),
+    [
+        ("OutOfSync", "Succeeded", None, True),
+        ("OutOfSync", "Running", None, False),  # it is being deployed
+        ("OutOfSync", "Succeeded", {"sync": {}}, False),  # it will be
+        ("Synced", "Succeeded", None, False),
+        ("Unknown", "Succeeded", None, False),  # it could not be compared
+    ],
+)
+def test_a_difference_that_nobody_deploys_is_left_alone(
+    sync: str, phase: str, operation: dict[str, object] | None, alone: bool
+) -> None:
+    fields = {"sync": {"status": sync, "revision": COMMIT}, "operationState": {"phase": phase}}
+    found = Status("shop", {"status": fields, **({"operation": operation} if operation else {})})
+    assert found.left_alone(COMMIT) == alone
+    assert not found.left_alone("b" * 40)
+
+
+def test_an_application_without_a_word_of_argo_cd_is_untouched() -> None:
+    assert Status("shop", {"spec": {}}).untouched
+    assert not Status("shop", {}).untouched
+    assert not status(conditions=[{"type": "ComparisonError", "message": "repository not found"}]).untouched
+    assert not status(sync={"status": "Unknown"}).untouched
+
+
 def test_an_application_that_was_never_made_does_not_exist() -> None:
     assert not Status("shop", {}).exists
     assert status().exists

@@ -9,6 +9,7 @@ import yaml
 
 from testbed.errors import TestbedError
 from testbed.gitops.charts import built, rendered
+from testbed.operators.tenant.children import GUARDED_KINDS
 from testbed.toolchain import Toolchain
 
 INFRA_APPS = Path(__file__).parents[2] / "fixtures" / "infra-apps"
@@ -46,6 +47,14 @@ def test_waves_put_projects_before_definitions_before_their_objects_before_servi
     assert found["Application", "operators-dev"] < found["Application", "tenants-dev"]
     assert found["Application", "metric-templates-dev"] < found["ApplicationSet", "services"]
     assert found["Application", "tenants-dev"] < found["ApplicationSet", "services"]
+
+
+def test_no_service_loosens_what_the_operators_have_set(tools: Toolchain) -> None:
+    found = {
+        m["metadata"]["name"]: m["spec"] for m in rendered(tools, INFRA_APPS / "root") if m["kind"] == "AppProject"
+    }
+    refused = {(entry["group"], entry["kind"]) for entry in found["services"]["namespaceResourceBlacklist"]}
+    assert refused == set(GUARDED_KINDS)  # as in a tenant's own project
 
 
 def test_definitions_survive_their_application(tools: Toolchain) -> None:
