@@ -46,7 +46,6 @@ def test_nobody_commits_to_production_by_hand(make_stage: MakeStage, guard: str,
     path = values_path(SERVICE, "production")
     assert f"{path} is protected: developers may not change it, only {PROMOTER}, {ON_CALL}" in refused.why
     assert stage.tag(SERVICE, "production") == FIRST_TAG
-
     assert stage.running(SERVICE, "production") == {FIRST_TAG}
 
     # The promoter's own way there is test_promotion_approval_forged.py's subject; whoever is on call has one in need.
