@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from testbed import lanes, needs
 from testbed.config import PlatformSpec, load
@@ -31,6 +32,8 @@ from testbed.unguarded import refuse_unguarded, taken_away
 STRICT = "--testbed-strict"
 TOLD = pytest.StashKey[set[str]]()
 KEPT = pytest.StashKey[PlatformSpec]()
+BEGAN = pytest.StashKey[float]()
+"""The Unix time since when what is made on the platform is the test's own."""
 FAILED = pytest.StashKey[dict[str, str]]()
 """The lanes whose platform did not come up, and why."""
 COST_TAGS = {"cost-center": "cc-1042", "team": "platform", "environment": "sandbox"}
@@ -163,7 +166,7 @@ def guard(request: pytest.FixtureRequest) -> Iterator[str]:
     if isinstance(subject, Platform):
         refuse_unmet(request.node, subject.spec)
     tell_fidelity(request.node, subject)
-    with FileLock(subject.supervisor.folder / "scenario.lock"):
+    with _alone(request.node, subject.supervisor.folder / "scenario.lock"):
         refuse_unguarded(subject.supervisor.folder)
         if request.param == GUARD_ON:
             yield GUARD_ON
@@ -171,6 +174,21 @@ def guard(request: pytest.FixtureRequest) -> Iterator[str]:
         protection: Guard = marker.kwargs["guard"]
         with taken_away(protection.removed(subject), subject.supervisor.folder, request.node.name):
             yield request.param
+
+
+@contextlib.contextmanager
+def _alone(item: pytest.Item, path: Path) -> Iterator[None]:
+    """Hold a lock. What is made while a test waits for it is another one's."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        lock.acquire()
+        item.stash[BEGAN] = time.time()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def tell_fidelity(item: pytest.Item, subject: Any) -> None:

@@ -16,6 +16,7 @@ from testbed import __version__, lanes, needs
 from testbed.config import BACKENDS
 from testbed.errors import TestbedError
 from testbed.fixtures import (
+    BEGAN,
     STRICT,
     cost_tags,
     guard,
@@ -50,8 +51,6 @@ pytest_plugins = [
     "testbed.traffic.fixtures",
 ]
 __all__ = ["cost_tags", "guard", "namespace", "platform", "sla"]
-BEGAN = pytest.StashKey[float]()
-"""When the set-up of a test began."""
 _rows: list[Row] = []
 _runs: dict[str, Any] = {}
 
@@ -174,7 +173,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         try:
             root = item.config.getoption("--testbed-report") / EVIDENCE
             folder = save_evidence(subjects.values(), root, item.name, since=item.stash[BEGAN])
-            record(item, EVIDENCE, folder)
+            record(item, EVIDENCE, str(folder))
             report.user_properties.append((PREFIX + EVIDENCE, str(folder)))
             report.sections.append(("testbed evidence", str(folder)))
         except (TestbedError, OSError) as error:

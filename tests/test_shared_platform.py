@@ -54,7 +54,11 @@ def test_workers_share_a_platform_and_failures_leave_evidence(
     assert "EncryptedVolumes" in (evidence / "dev-gatekeeper-controller.log").read_text()
     assert json.loads((evidence / "components.json").read_text())["components"]
     assert isinstance(json.loads((evidence / "dev-events.json").read_text()), list)
-    (objects,) = (path for path in evidence.glob("dev-scenario-*.json"))
-    names = [found["metadata"]["name"] for found in json.loads(objects.read_text())["core/ConfigMap"]]
-    assert "left" in names
+    # Of the scenario before, too, if its namespace is of the same second and still being deleted.
+    objects = [json.loads(path.read_text()) for path in evidence.glob("dev-scenario-*.json")]
+    assert "left" in {found["metadata"]["name"] for one in objects for found in one.get("core/ConfigMap", [])}
+    constraints = json.loads((evidence / "dev-custom-resources.json").read_text())
+    assert "constraints.gatekeeper.sh/CostAllocationTags" in constraints
+    assert next(iter(scenarios.values()))["evidence"]["guard-on"].startswith(".testbed/evidence/test_breaks_guard-on")
+    assert "testbed.evidence" in (pytester.path / "junit.xml").read_text()
     assert "testbed.fidelity" in (pytester.path / "junit.xml").read_text()
