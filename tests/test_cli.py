@@ -163,4 +163,4 @@ def test_what_makes_a_skip_a_failure(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, variable: str, options: list[str], strict: bool
 ) -> None:
     monkeypatch.setenv("CI", variable)
-    assert pytester.parseconfig(*options).getoption("--testbed-strict") is strict
+    assert pytester.parseconfig("-p", "no:asyncio", *options).getoption("--testbed-strict") is strict
