@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from testbed.addons.git_server import ON_CALL
 from testbed.gitops.guards import Setting
 from testbed.incident import Incident
 from testbed.promotion import people
@@ -67,8 +68,19 @@ def test_only_a_genuine_approval_counts(make_stage: MakeStage, guard: str, sla: 
     status, text = stage.promoter.send(stage.promoter.signed(approve, age=1))  # the same button once more
     assert (status, "does not wait" in text) == (409, True), text
 
-    promotions = [message for _, message in stage.log("production", SERVICE) if message.startswith("Promote ")]
+    promotions = [one for one in stage.log("production", SERVICE) if one[1].startswith("Promote ")]
     assert len(promotions) == 1
-    assert f"Approved-By: {APPROVER_NAME} ({APPROVER})" in promotions[0]
+    commit, message = promotions[0]
+    assert f"Approved-By: {APPROVER_NAME} ({APPROVER})" in message
     decided = [(entry["event"], entry["who"]) for entry in stage.promoter.ask("/audit") if entry["event"] == "approved"]
     assert decided == [("approved", APPROVER)]
+
+    # Whoever is on call takes it back: the approval is used up, and the promoter leaves it so.
+    stage.gitops.git.clone(stage.name, ON_CALL, ON_CALL).revert(commit)
+
+    def held() -> tuple[bool, object]:
+        step = stage.promoter.step(SERVICE, "production")
+        return step.get("state") == "held" and "taken back there" in step["why"], step
+
+    stage.promoter.wait_until("the promoter leaves what was taken back", held, WITHIN)
+    assert stage.tag(SERVICE, "production") == FIRST_TAG

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from testbed.addons.base import AddOn
 from testbed.cluster import Fidelity
 from testbed.cluster.pki import write_private
 from testbed.gitops.accounts import new_account, save_accounts
+from testbed.gitops.protected_paths import ProtectedPath, protect
 from testbed.gitops.push_events import WEBHOOKS, Webhook
-from testbed.gitops.repository import Repository, make_bare
+from testbed.gitops.repository import BRANCH, Repository, make_bare
 from testbed.pages import NOT_SERVED, page
 from testbed.ports import LOOPBACK, free_ports, retry_on_taken_port
 from testbed.supervisor import ProcessSpec, log_tail
 from testbed.wait import wait_until
 
 READER, WRITER, PIPELINES = "argocd", "developers", "x-access-token"
-"""Accounts: the first may only read, the others push too; the last is GitHub's name for who has but a token.
+PROMOTER, ON_CALL = "promoter", "on-call"
+"""Accounts: the first may only read, the others push too; `PIPELINES` is GitHub's name for who has but a token.
 
+`PROMOTER` and `ON_CALL` are for paths that `protect` closes to the others.
 Who authored a commit stands in the commit."""
 READY_TIMEOUT = 60.0
 ROLE = "git-server"
@@ -79,7 +82,7 @@ class GitServer(AddOn):
         for folder in ("repositories", "clones", "pages"):
             (self._folder / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         accounts = []
-        for name in (READER, WRITER, PIPELINES):
+        for name in (READER, WRITER, PIPELINES, PROMOTER, ON_CALL):
             account, token = new_account(name, write=name != READER)
             accounts.append(account)
             write_private(self._folder / f"{name}.token", token.encode())
@@ -142,10 +145,14 @@ class GitServer(AddOn):
             repository.add_tree(source, f"Begin {name}")
         return repository
 
-    def clone(self, name: str, who: str = "somebody") -> Repository:
-        """A working copy of a repository, in a folder of its own for `who`."""
+    def protect(self, name: str, rules: Iterable[ProtectedPath]) -> None:
+        """From the next push on, only some accounts change some paths of a repository's branch."""
+        protect(self._folder / "repositories" / f"{name}.git", BRANCH, rules)
+
+    def clone(self, name: str, who: str = "somebody", account: str = WRITER) -> Repository:
+        """A working copy of a repository, in a folder of its own for `who`, who pushes by `account`."""
         folder = self._folder / "clones" / f"{name}-{who}"
-        return Repository(self.repository_url(name), folder, WRITER, self.token(WRITER)).clone()
+        return Repository(self.repository_url(name), folder, account, self.token(account)).clone()
 
     def remove(self, name: str) -> None:
         """Remove a repository and its working copies."""
@@ -167,6 +174,6 @@ class GitServer(AddOn):
         """What is real here."""
         return Fidelity(
             part="git server",
-            real="git's own smart HTTP, accounts, push events as GitHub sends and signs them",
-            simulated="no pull requests, no branch protection, HTTP on loopback",
+            real="git's own smart HTTP, accounts, protected paths, push events as GitHub sends and signs them",
+            simulated="no pull requests, no reviews, HTTP on loopback",
         )

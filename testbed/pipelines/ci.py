@@ -172,7 +172,8 @@ class Pipelines:
         """Check a workflow against the platform's policy.
 
         Raises:
-            WorkflowRefused: It has a static credential, or takes AWS credentials without a role.
+            WorkflowRefused: It has a static credential, takes AWS credentials without a role, uses an action that is
+                not pinned to a commit, or may release an older commit after a newer one.
         """
         path = self._work / "workflow.yaml"
         path.write_text(workflow)
@@ -190,7 +191,7 @@ class Pipelines:
             raise TestbedError("conftest could not check a workflow", why=answer.stderr, fix="correct it") from None
         if messages or answer.returncode:
             raise WorkflowRefused(
-                "policy refuses the workflow", why="\n".join(messages) or answer.stderr, fix="take a role by OIDC"
+                "policy refuses the workflow", why="\n".join(messages) or answer.stderr, fix="correct the workflow"
             )
 
     def push(

@@ -29,13 +29,13 @@ from testbed.toolchain.watched import watched
 
 ACTIONS = Path(__file__).parent / "actions"
 STAND_INS = {
-    "actions/checkout@v4": "checkout",
-    "actions/setup-go@v5": "setup-go",
-    "aws-actions/amazon-ecr-login@v2": "amazon-ecr-login",
-    "aws-actions/configure-aws-credentials@v4": "configure-aws-credentials",
-    "imjasonh/setup-crane@v0.4": "setup-crane",
+    "actions/checkout": "checkout",
+    "actions/setup-go": "setup-go",
+    "aws-actions/amazon-ecr-login": "amazon-ecr-login",
+    "aws-actions/configure-aws-credentials": "configure-aws-credentials",
+    "imjasonh/setup-crane": "setup-crane",
 }
-"""The actions that a workflow may use, and the folder of what stands for each."""
+"""The actions that a workflow may use, at any version, and the folder of what stands for each."""
 WORKFLOW = Path(".github/workflows/release.yaml")
 GO = "1.26"
 TIMEOUT = 180
@@ -145,10 +145,10 @@ class Runner:
             for file, text in files.items():
                 write_private(folder / file, text.encode())
             began = time.monotonic()
-            code, output = self._start(folder, checkout, actor)
+            code, output = self._start(folder, checkout, actor, workflow)
         return Run(code, output, time.monotonic() - began, sha, endpoint.requests, _jobs(output))
 
-    def _start(self, folder: Path, checkout: Path, actor: str) -> tuple[int, str]:
+    def _start(self, folder: Path, checkout: Path, actor: str, workflow: dict[str, Any]) -> tuple[int, str]:
         home = folder / "home"
         home.mkdir()
         command: list[str | Path] = [
@@ -159,8 +159,8 @@ class Runner:
             *("--action-cache-path", folder / "cache", "--no-cache-server", "--pull=false"),
             *("--container-daemon-socket", "-"),
         ]
-        for action, name in STAND_INS.items():
-            command += ["--local-repository", f"{action}={ACTIONS / name}"]
+        for action in sorted(used_actions(workflow)):
+            command += ["--local-repository", f"{action}={ACTIONS / STAND_INS[action.partition('@')[0]]}"]
         with tempfile.TemporaryFile(dir=folder) as output:
             environment = {**self._environment, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache")}
             with watched(command, stdout=output, cwd=checkout, env=environment) as process:
@@ -189,17 +189,24 @@ def read_workflow(path: Path) -> dict[str, Any]:
     """
     try:
         found = yaml.safe_load(path.read_text())
-        used = [step["uses"] for job in found["jobs"].values() for step in job["steps"] if "uses" in step]
+        used = used_actions(found)
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path.name} is no workflow", why=str(error), fix="correct the file") from None
-    for action in used:
-        if action not in STAND_INS and not action.startswith("./"):
+    for action in sorted(used):
+        name, _, version = action.partition("@")
+        if name not in STAND_INS or not version:
             raise UsageError(
                 f"the action {action} cannot be used here",
-                why=f"actions are not fetched; there are stand-ins for {', '.join(sorted(STAND_INS))}",
+                why=f"actions are not fetched; there are stand-ins for versions of {', '.join(sorted(STAND_INS))}",
                 fix="use one of these or a local action, or add a stand-in",
             )
     return dict(found)
+
+
+def used_actions(workflow: dict[str, Any]) -> set[str]:
+    """What the steps of a workflow use, as NAME@VERSION, without the repository's own actions."""
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    return {step["uses"] for step in steps if "uses" in step and not step["uses"].startswith("./")}
 
 
 def may_have_tokens(workflow: dict[str, Any]) -> bool:

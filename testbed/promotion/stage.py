@@ -14,10 +14,11 @@ from typing import Any
 
 import yaml
 
-from testbed.addons.git_server import WRITER
+from testbed.addons.git_server import ON_CALL, PROMOTER
 from testbed.addons.prometheus import SCRAPE_SECONDS, Prometheus
 from testbed.cluster import Cluster, Fidelity
 from testbed.gitops.applications import AUTOMATED, GitOps
+from testbed.gitops.protected_paths import ProtectedPath
 from testbed.gitops.repository import BRANCH, Repository
 from testbed.promotion.config import Check, Protections
 from testbed.promotion.health import health as application_health
@@ -30,6 +31,8 @@ SIMULATED = "registry.example.com/services"
 """An image that no process stands for: its pods are the node simulator's, have no metrics and cost nothing."""
 FIRST_TAG = "1.0.0"
 PATHS = "argocd.argoproj.io/manifest-generate-paths"
+PROTECTED = (ProtectedPath("services/*/production/**", (PROMOTER, ON_CALL)),)
+"""What production runs changes by the promoter, which asks for approval; whoever is on call takes it back."""
 _USERS = 'path!~"healthz|readyz|livez|metrics"'
 
 
@@ -53,6 +56,7 @@ class Stage:
         time_scale: The gate's five minutes are divided by it.
         image: Repository of their image.
         env: Environment variables of their containers.
+        protected: Paths that not everybody who may push may change.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Stage:
         time_scale: float,
         image: str = IMAGE,
         env: Iterable[dict[str, str]] = (),
+        protected: Iterable[ProtectedPath] = PROTECTED,
     ) -> None:
         self.gitops = gitops
         self.services = list(services)
@@ -75,6 +80,7 @@ class Stage:
         # The fixture's services have a history of their own, also under a name that the scenario takes.
         self.repository.add_tree(source, "Begin", without=["services"])
         self.repository.commit("Services of this scenario", self._files(list(env)))
+        gitops.git.protect(self.name, protected)
         self.promoter = PromoterProcesses(gitops.hub, gitops.suffix)
         self._open = contextlib.ExitStack()
 
@@ -161,7 +167,7 @@ class Stage:
         return Check(name="up", query=f'sum(up{{job="{job}"}})', minimum=1)
 
     def _settings(self, protections: Protections, checks: list[Check]) -> dict[str, Any]:
-        login = base64.b64encode(f"{WRITER}:{self.gitops.git.token(WRITER)}".encode()).decode()
+        login = base64.b64encode(f"{PROMOTER}:{self.gitops.git.token(PROMOTER)}".encode()).decode()
         return {
             "repository": self.repository.url,
             "branch": BRANCH,

@@ -16,8 +16,9 @@ import pytest
 
 from testbed.errors import TestbedError
 from testbed.gitops.accounts import new_account, save_accounts
+from testbed.gitops.protected_paths import ProtectedPath, protect
 from testbed.gitops.push_events import NOTHING, WEBHOOKS, Webhook, signatures
-from testbed.gitops.repository import DEVELOPER, PLATFORM, Repository, make_bare
+from testbed.gitops.repository import BRANCH, DEVELOPER, PLATFORM, Repository, make_bare
 from testbed.pages import NOT_SERVED, page
 from testbed.ports import LOOPBACK, free_ports
 from testbed.wait import wait_until
@@ -152,3 +153,15 @@ def test_no_token_stands_in_a_file(server: Server) -> None:
     server.event()
     written = b"".join(path.read_bytes() for path in server.folder.rglob("*") if path.is_file())
     assert not [name for name, token in server.tokens.items() if token.encode() in written]
+
+
+def test_protected_paths_heed_the_account_of_the_push(server: Server) -> None:
+    repository, rules = server.repository().clone(), [ProtectedPath("live/**", ("somebody-else",))]
+    repository.commit("Begin", {"live/values.yaml": "tag: 1\n"})
+    bare = server.folder / "repositories" / "shop.git"
+    protect(bare, BRANCH, rules)
+    with pytest.raises(TestbedError) as refused:
+        repository.commit("Quickly", {"live/values.yaml": "tag: 2\n"})
+    assert "live/values.yaml is protected: writer may not change it, only somebody-else" in refused.value.why
+    protect(bare, BRANCH, [ProtectedPath("live/**", ("somebody-else", "writer"))])
+    repository.commit("Quickly", {"live/values.yaml": "tag: 2\n"})

@@ -54,7 +54,8 @@ def test_only_the_permission_gives_tokens(permissions: Any, job: Any, expected: 
     [
         ("jobs: [", "flow node"),
         ("name: x", "'jobs'"),
-        ("jobs: {a: {steps: [{uses: evil/action@main}]}}", "there are stand-ins for actions/checkout@v4"),
+        ("jobs: {a: {steps: [{uses: actions/checkout}]}}", "stand-ins for versions of"),
+        ("jobs: {a: {steps: [{uses: evil/action@main}]}}", "there are stand-ins for versions of actions/checkout, "),
     ],
 )
 def test_bad_workflow_is_refused_before_anything_starts(tmp_path: Path, text: str, why: str) -> None:
@@ -95,6 +96,7 @@ def test_steps_run_in_order_and_secrets_are_masked(tmp_path: Path) -> None:
         """
         name: t
         on: push
+        concurrency: {group: "release-${{ github.ref }}", cancel-in-progress: false}
         jobs:
           first:
             runs-on: ubuntu-latest
@@ -102,6 +104,8 @@ def test_steps_run_in_order_and_secrets_are_masked(tmp_path: Path) -> None:
             steps:
               - id: one
                 run: echo "word=hello" >> "$GITHUB_OUTPUT"
+              - uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683
+              - uses: actions/setup-go@v6 # whatever version: what stands for it is the same
               - run: echo "secret is ${{ secrets.KEY }}"
           second:
             needs: first
@@ -136,4 +140,4 @@ def test_policy_has_tests_and_they_pass() -> None:
         timeout=60,
     )
     assert answer.returncode == 0, answer.stdout
-    assert sum(result["successes"] for result in json.loads(answer.stdout)) >= 6
+    assert sum(result["successes"] for result in json.loads(answer.stdout)) >= 14
