@@ -13,7 +13,7 @@ from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 
-pytestmark = pytest.mark.needs("argo-cd", "control-plane-faults", clusters=("staging", "production"))
+pytestmark = pytest.mark.needs("argo-cd", "gatekeeper", "control-plane-faults", clusters=("staging", "production"))
 STAYS_AUTOMATED = Setting(on=AUTOMATED, off={"automated": None})
 AWAY, HERE = "staging", "production"
 

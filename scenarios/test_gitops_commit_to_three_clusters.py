@@ -12,7 +12,7 @@ from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 
-pytestmark = pytest.mark.needs("argo-cd", clusters=("staging", "production"))
+pytestmark = pytest.mark.needs("argo-cd", "gatekeeper", clusters=("staging", "production"))
 
 
 @pytest.mark.scenario(guard=PushEvents())

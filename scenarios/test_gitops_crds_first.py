@@ -14,7 +14,7 @@ from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 from testbed.wait import wait_until
 
-pytestmark = pytest.mark.needs("argo-cd", clusters=("staging",))
+pytestmark = pytest.mark.needs("argo-cd", "gatekeeper", clusters=("staging",))
 WAVES = Setting(on=True, off=False)
 NEW = "staging"
 NAMESPACES, DEFINITIONS, NEEDS_THEM = "namespaces", "flagger-crds", "metric-templates"

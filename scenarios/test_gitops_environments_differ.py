@@ -13,7 +13,7 @@ from testbed.incident import Incident
 from testbed.platform import Platform
 from testbed.sla import SlaRecorder
 
-pytestmark = pytest.mark.needs("argo-cd", clusters=("staging", "production"))
+pytestmark = pytest.mark.needs("argo-cd", "gatekeeper", clusters=("staging", "production"))
 CONTAINERS = "/spec/template/spec/containers"
 COMPARED = Setting(on=[], off=[{"group": "apps", "kind": "Deployment", "jsonPointers": [CONTAINERS]}])
 NAMESPACE = "shop"

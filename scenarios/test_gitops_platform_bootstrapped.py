@@ -69,6 +69,8 @@ def test_a_platform_is_built_as_reviewed(
         with pytest.raises(Refused, match="cost-center"):
             kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "untagged"}}, dry_run=True)
     assert_canaries_initialized(platform.clusters["production"].client())
+    megabytes = round(sum(platform.supervisor.resident_bytes().values()) / 1e6)
+    record(request.node, "memory", f"{megabytes} MB")
 
     # A constraint holds on this way too: what is refused stays out, and the Application says why.
     good = "costCenter: cc-3001"
@@ -80,6 +82,14 @@ def test_a_platform_is_built_as_reviewed(
     gitops.wait_said("catalog-dev", "cost-center", timeout=WITHIN)
     corrected = infra_apps.repository.revert(untagged)
     gitops.wait_synced(["catalog-dev", "catalog-staging"], corrected, timeout=WITHIN, healthy=True)
+
+    # What is deployed for one tenant stays out of another's namespace.
+    catalog = gitops.get("catalog-staging")["spec"]
+    escape = gitops.application(
+        "escape", catalog["source"], project=catalog["project"], cluster="staging", namespace="checkout"
+    )
+    gitops.wait_said(escape, "do not match any of the allowed destinations in project", timeout=WITHIN)
+    assert gitops.status(escape).syncs == 0
 
 
 def assert_tenants_ready(kube: KubeClient, names: list[str]) -> None:

@@ -200,7 +200,9 @@ class InfraApps:
     def close(self) -> None:
         """Delete the services, then the rest, not wave by wave; what the chart keeps is as the add-ons made it."""
         kube = self.gitops.hub.client()
-        if root := self.gitops.get(ROOT):
+        root = self.gitops.get(ROOT)
+        brought = (root.get("status") or {}).get("resources") or []
+        if root:
             self.gitops.end_operation(ROOT)
             kube.merge(root, {"metadata": {"finalizers": None}})
             kube.delete("Application", ROOT, namespace=NAMESPACE, api_version=API)
@@ -208,7 +210,7 @@ class InfraApps:
         # Services first: Flagger can end a Canary only while its Deployment is there, and a tenant's namespace waits.
         self._delete([name for name in self.applications() if self._of_service(name)])
         self._delete(self.applications())
-        for project in ("services", "platform"):
+        for project in [entry["name"] for entry in brought if entry["kind"] == "AppProject"]:
             kube.delete("AppProject", project, namespace=NAMESPACE, api_version=API)
         for name, cluster in self.gitops.platform.clusters.items():
             self._restore(name)
@@ -218,7 +220,7 @@ class InfraApps:
             self.gitops.git.remove(name)
 
     def _of_service(self, name: str) -> bool:
-        return bool((self.gitops.get(name).get("spec") or {}).get("project") == "services")
+        return "service" in ((self.gitops.get(name).get("metadata") or {}).get("labels") or {})
 
     def _delete(self, names: list[str]) -> None:
         """Delete Applications with what they deployed, and wait until they are gone."""

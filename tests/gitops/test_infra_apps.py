@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from testbed.cluster import Manifest
 from testbed.errors import TestbedError
 from testbed.gitops.charts import built, rendered
+from testbed.operators.config import TenantConfig
 from testbed.operators.tenant.children import GUARDED_KINDS
 from testbed.toolchain import Toolchain
 
@@ -47,14 +50,6 @@ def test_waves_put_projects_before_definitions_before_their_objects_before_servi
     assert found["Application", "operators-dev"] < found["Application", "tenants-dev"]
     assert found["Application", "metric-templates-dev"] < found["ApplicationSet", "services"]
     assert found["Application", "tenants-dev"] < found["ApplicationSet", "services"]
-
-
-def test_no_service_loosens_what_the_operators_have_set(tools: Toolchain) -> None:
-    found = {
-        m["metadata"]["name"]: m["spec"] for m in rendered(tools, INFRA_APPS / "root") if m["kind"] == "AppProject"
-    }
-    refused = {(entry["group"], entry["kind"]) for entry in found["services"]["namespaceResourceBlacklist"]}
-    assert refused == set(GUARDED_KINDS)  # as in a tenant's own project
 
 
 def test_definitions_survive_their_application(tools: Toolchain) -> None:
@@ -98,10 +93,73 @@ def test_overlays_build(tools: Toolchain, environment: str) -> None:
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_namespaces_of_the_platform_cost_their_environment(tools: Toolchain, environment: str) -> None:
+    found = built(tools, INFRA_APPS / "platform" / "namespaces" / "overlays" / environment)
+    assert {m["metadata"]["name"] for m in found} == {"argocd", "flagger-system", "platform-operators"}
+    for manifest in found:
+        labels = manifest["metadata"]["labels"]
+        assert (labels["cost-center"], labels["team"], labels["environment"]) == ("cc-1042", "platform", environment)
+
+
+def test_a_namespace_that_argo_cd_makes_costs_its_environment(tools: Toolchain) -> None:
+    found = rendered(
+        tools, INFRA_APPS / "root", {"components": [{"name": "x", "path": "x", "namespace": "x", "wave": 0}]}
+    )
+    made = {
+        m["metadata"]["labels"]["environment"]: m["spec"]["syncPolicy"]["managedNamespaceMetadata"]["labels"]
+        for m in found
+        if m["kind"] == "Application"
+    }
+    assert {environment: labels["environment"] for environment, labels in made.items()} == dict(
+        zip(ENVIRONMENTS, ENVIRONMENTS, strict=True)
+    )
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_service_has_a_tenant(tools: Toolchain, environment: str) -> None:
     found = built(tools, INFRA_APPS / "tenants" / "overlays" / environment)
     assert {m["metadata"]["name"] for m in found} == {path.parent.parent.name for path in services()}
     assert {m["spec"]["environment"] for m in found} == {environment}
+
+
+def projects(tools: Toolchain, **values: Any) -> dict[str, Manifest]:
+    """The AppProjects of tenants, by tenant."""
+    found = [m for m in rendered(tools, INFRA_APPS / "root", values or None) if m["kind"] == "AppProject"]
+    return {m["metadata"]["labels"]["tenant"]: m for m in found if m["metadata"]["name"] != "platform"}
+
+
+def test_every_tenant_has_a_project_that_no_workspace_can_have(tools: Toolchain) -> None:
+    tenants = built(tools, INFRA_APPS / "tenants" / "base")
+    found = projects(tools)
+    assert found.keys() == {m["metadata"]["name"] for m in tenants}
+    assert all(m["metadata"]["name"].startswith(tuple(TenantConfig().reservedPrefixes)) for m in found.values())
+
+
+def test_a_tenants_project_confines_it_to_its_namespace_and_its_kinds(tools: Toolchain) -> None:
+    for tenant, manifest in projects(tools).items():
+        spec = manifest["spec"]
+        assert spec["destinations"] == [{"name": name, "namespace": tenant} for name in ENVIRONMENTS]
+        assert spec["sourceRepos"] == ["https://git.example.com/infra-apps.git"]
+        assert spec["clusterResourceWhitelist"] == []
+        refused = [(entry["group"], entry["kind"]) for entry in spec["namespaceResourceBlacklist"]]
+        assert refused == GUARDED_KINDS
+
+
+def test_where_argo_cd_makes_namespaces_projects_allow_that_and_nothing_else(tools: Toolchain) -> None:
+    for manifest in projects(tools, tenants=False, environments=["staging"]).values():
+        assert manifest["spec"]["clusterResourceWhitelist"] == [{"group": "", "kind": "Namespace"}]
+        assert [entry["name"] for entry in manifest["spec"]["destinations"]] == ["staging"]
+
+
+def test_every_service_is_deployed_in_the_project_of_its_tenant(tools: Toolchain) -> None:
+    (template,) = [
+        m["spec"]["template"]["spec"] for m in rendered(tools, INFRA_APPS / "root") if m["kind"] == "ApplicationSet"
+    ]
+    folder = "{{ index .path.segments 1 }}"
+    assert template["destination"]["namespace"] == folder
+    found = projects(tools)
+    for name in {path.parent.parent.name for path in services()}:
+        assert template["project"].replace(folder, name) == found[name]["metadata"]["name"]
 
 
 def services() -> list[Path]:
