@@ -20,7 +20,8 @@ def test_a_merged_tag_reaches_three_clusters(platform: Platform, gitops: GitOps,
     """Given a service on three clusters, when a new tag is merged, then all of them have it within the SLA."""
     repository = gitops.repository("shop", workload.files("shop"))
     names = gitops.application_set("shop", repository, clusters=list(platform.clusters), policy=AUTOMATED)
-    gitops.wait_synced(names.values(), repository.head, timeout=40, healthy=True)
+    before = repository.head
+    gitops.wait_synced(names.values(), before, timeout=40, healthy=True)
     try:
         with sla.within("commit-to-three-clusters") as limit:
             bump = repository.edit(
@@ -28,4 +29,6 @@ def test_a_merged_tag_reaches_three_clusters(platform: Platform, gitops: GitOps,
             )
             gitops.wait_synced(names.values(), bump, timeout=limit)
     except WaitTimeout as still:
+        if not gitops.confirm_untold(names.values(), before, repository.head, timeout=30):
+            raise
         raise Incident(f"not every cluster has the merged tag: {still.why}") from None
