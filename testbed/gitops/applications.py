@@ -23,6 +23,10 @@ AUTOMATED: dict[str, Any] = {"automated": {"prune": True, "selfHeal": True}}
 REFRESH = "argocd.argoproj.io/refresh"
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
 """Deleting the Application deletes what it deployed."""
+EVERY = 0.05
+"""Seconds between two looks."""
+MANY_EVERY = 0.5
+"""The same for a hundred Applications: a list of them costs a quarter of a second, which Argo CD would lack."""
 
 
 class GitOps:
@@ -198,7 +202,7 @@ class GitOps:
             failed[:] = [status for name, status in self.statuses().items() if name in wanted and status.failed]
             return bool(failed), "none failed"
 
-        self.wait_until(f"a sync of {len(wanted)} Applications fails", probe, timeout)
+        self.wait_until(f"a sync of {len(wanted)} Applications fails", probe, timeout, every=MANY_EVERY)
         return failed[0]
 
     def wait_synced_or_given_up(self, names: Iterable[str], *, timeout: float) -> list[Status]:
@@ -212,7 +216,7 @@ class GitOps:
             synced = sum(status.synced() for status in found)
             return bool(given_up) or synced == len(wanted), f"{synced} of {len(wanted)} synced"
 
-        self.wait_until(f"{len(wanted)} Applications are synced", probe, timeout)
+        self.wait_until(f"{len(wanted)} Applications are synced", probe, timeout, every=MANY_EVERY)
         return given_up
 
     def wait_out_of_sync(self, name: str, *, timeout: float) -> list[str]:
@@ -249,13 +253,14 @@ class GitOps:
 
         return str(self.wait_until(f"{name} says {words!r}", probe, timeout))
 
-    def wait_until(self, awaited: str, probe: Probe, timeout: float) -> object:
+    def wait_until(self, awaited: str, probe: Probe, timeout: float, *, every: float = EVERY) -> object:
         """`testbed.wait.wait_until`, with the end of Argo CD's logs when time runs out."""
         logs = [self.hub.log(role) for role in (CONTROLLER, REPO_SERVER)]
         return wait_until(
             awaited,
             probe,
             timeout=timeout,
+            every=every,
             retry_on=NOT_YET,
             evidence=lambda: "\n".join(f"end of {log.name}:\n{log_tail(log, 5)}" for log in logs),
         )
