@@ -79,8 +79,7 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     try:
         found, lock = _kept(kept) if kept else _own(config, wanted(request.session, lane), lane, keep=keep)
     except UsageError as error:
-        # The input was wrong: every scenario would only repeat it.
-        request.session.shouldfail = f"there is no platform to test on: {error.what}"
+        _end_session(request.session, error)
         raise
     except TestbedError as error:
         config.stash.setdefault(FAILED, {})[lane] = str(error.what)  # other lanes have platforms of their own
@@ -94,6 +93,11 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
         found.supervisor.keep()
     else:
         leave(found, lock)
+
+
+def _end_session(session: pytest.Session, error: UsageError) -> None:
+    """The input was wrong: every scenario would only repeat it."""
+    session.shouldfail = f"there is no platform to test on: {error.what}"
 
 
 def _kept(name: str) -> tuple[Platform, Path]:
@@ -136,7 +140,7 @@ def refuse_early(item: pytest.Item) -> None:
         try:
             item.config.stash[KEPT] = _kept(name)[0].spec
         except UsageError as error:
-            item.session.shouldfail = f"there is no platform to test on: {error.what}"
+            _end_session(item.session, error)
             raise
     _skip(item, needs.missing(item, item.config.stash[KEPT]))
 

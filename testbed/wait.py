@@ -10,6 +10,8 @@ from testbed.errors import WaitTimeout
 
 Probe = Callable[[], tuple[bool, object]]
 """Returns whether the condition holds, and what was seen (shown when time runs out)."""
+EVERY = 0.05
+"""Seconds between two looks, where a look costs little."""
 
 
 def wait_until(
@@ -17,7 +19,7 @@ def wait_until(
     probe: Probe,
     *,
     timeout: float,
-    every: float = 0.05,
+    every: float = EVERY,
     retry_on: tuple[type[Exception], ...] = (),
     evidence: Callable[[], str] | None = None,
 ) -> object:

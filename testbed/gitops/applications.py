@@ -17,16 +17,14 @@ from testbed.gitops.components import CONTROLLER, NAMESPACE, REPO_SERVER
 from testbed.gitops.repository import BRANCH, Repository
 from testbed.platform import Platform
 from testbed.supervisor import log_tail
-from testbed.wait import Probe, wait_until
+from testbed.wait import EVERY, Probe, wait_until
 
 AUTOMATED: dict[str, Any] = {"automated": {"prune": True, "selfHeal": True}}
 REFRESH = "argocd.argoproj.io/refresh"
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
 """Deleting the Application deletes what it deployed."""
-EVERY = 0.05
-"""Seconds between two looks."""
 MANY_EVERY = 0.5
-"""The same for a hundred Applications: a list of them costs a quarter of a second, which Argo CD would lack."""
+"""Seconds between two looks at a hundred Applications: a list costs a quarter of a second, which Argo CD would lack."""
 
 
 class GitOps:

@@ -46,11 +46,9 @@ def save_evidence(subjects: Iterable[Any], root: Path, name: str, *, since: floa
     supervisors: dict[Path, Supervisor] = {one.supervisor.folder: one.supervisor for one in found}
     for number, supervisor in enumerate(supervisors.values()):
         _components(supervisor, folder, "components.json" if number == 0 else f"components-{number + 1}.json")
-    trails = {id(one.trail): one.trail for one in found if hasattr(one, "trail")}
-    for trail in trails.values():  # who called what in the seven accounts
-        _write(
-            folder / "trail.json", _read(lambda trail=trail: [one.model_dump(mode="json") for one in trail.events()])
-        )
+    if (cloud := next((one for one in found if hasattr(one, "trail")), None)) is not None:
+        calls = _read(lambda: [event.model_dump(mode="json") for event in cloud.trail.events()])
+        _write(folder / "trail.json", calls)  # who called what in the seven accounts
     for platform in (one for one in found if isinstance(one, Platform)):
         for cluster in platform.clusters.values():
             _cluster(cluster, folder, platform.supervisor.folder / "logs" / "pods" / cluster.name, since)
@@ -81,10 +79,6 @@ def _cluster(cluster: Cluster, folder: Path, pods: Path, since: float) -> None:
         _write(folder / f"{cluster.name}-{own}.json", _read(lambda own=own: kube.everything_in(own)))
         for log in sorted(pods.glob(f"{own}_*/*.log")):  # of the add-on workloads
             (folder / f"{cluster.name}-{log.parent.name}-{log.name}").write_text(log_tail(log, lines=LOG_LINES))
-
-
-def _calls(events: Iterable[Any], since: float) -> list[Any]:
-    return [event.model_dump(mode="json") for event in events if event.time.timestamp() >= int(since)]
 
 
 def _read(source: Any) -> Any:
